@@ -1,0 +1,3 @@
+"""slipstream: a physical problem becomes a small, fast, verified neural solver."""
+
+__version__ = "0.1.0"

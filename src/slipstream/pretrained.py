@@ -1,0 +1,173 @@
+"""Models on disk: safetensors for numbers, JSON for everything else, and never code.
+
+One convention makes this work without any registration: a class that can be saved keeps every constructor argument
+under its own name (as scikit-learn estimators do), and the arguments are numbers, text, lists, mappings, grids, channels, classes of an
+allowed package (or `functools.partial` of one), or objects that follow the same convention.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from slipstream.errors import ForeignCode, InputError, StoreError
+
+FORMAT = 1
+WEIGHTS, CONFIG = "model.safetensors", "model.json"
+
+
+def path_of(cls: Any) -> str:
+    """``package.module.Class``."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def find_class(path: str, allow: Iterable[str] = ()) -> type:
+    """The class at a dotted path, if its package is slipstream or named in `allow`."""
+    packages = ("slipstream", *allow)
+    if not any(path.startswith(p + ".") for p in packages):
+        raise ForeignCode(
+            f"{path!r} lies outside {', '.join(packages)}: importing it could run a stranger's code. "
+            f"If you trust it, allow its package: --import {path.split('.')[0]} or allow=({path.split('.')[0]!r},)."
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"There is no class {path!r} in this version: {error}.") from None
+    if not inspect.isclass(found):
+        raise InputError(f"{path!r} is not a class but {type(found).__name__}.")
+    return found
+
+
+def arguments_of(obj: Any) -> dict[str, Any]:
+    """The constructor arguments of an object that keeps each under its own name."""
+    result = {}
+    for name, parameter in inspect.signature(type(obj).__init__).parameters.items():
+        if name == "self":
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InputError(f"{type(obj).__name__} takes *{name}: it cannot be saved; name every argument.")
+        if not hasattr(obj, name):
+            raise InputError(
+                f"{type(obj).__name__} does not keep its argument {name!r} under that name: it cannot be saved."
+            )
+        result[name] = getattr(obj, name)
+    return result
+
+
+def describe(obj: Any) -> Any:
+    """JSON-able description of an argument, from which `rebuild` makes an equal one."""
+    if obj is None or isinstance(obj, (bool, int, float, str)):
+        return obj
+    if isinstance(obj, (list, tuple)):
+        return [describe(v) for v in obj]
+    if isinstance(obj, Mapping):
+        return {str(k): describe(v) for k, v in obj.items()}
+    if isinstance(obj, torch.dtype):
+        return {"dtype": str(obj).removeprefix("torch.")}
+    if isinstance(obj, Tensor):
+        return {"tensor": obj.detach().cpu().tolist(), "of": str(obj.dtype).removeprefix("torch.")}
+    if isinstance(obj, partial):
+        return {"factory": path_of(obj.func), "arguments": describe(obj.keywords)}
+    if inspect.isclass(obj):
+        return {"factory": path_of(obj), "arguments": {}}
+    if dataclasses.is_dataclass(obj):
+        values = {f.name: getattr(obj, f.name) for f in dataclasses.fields(obj) if f.init}
+        return {"class": path_of(type(obj)), "arguments": describe(values)}
+    if type(obj).__module__ == "builtins" or inspect.isroutine(obj):
+        raise InputError(f"{obj!r} cannot be written to a model file: only data and classes can.")
+    return {"class": path_of(type(obj)), "arguments": describe(arguments_of(obj))}
+
+
+def rebuild(description: Any, allow: Iterable[str] = ()) -> Any:
+    """Undo `describe`. Lists come back as tuples."""
+    if isinstance(description, list):
+        return tuple(rebuild(v, allow) for v in description)
+    if not isinstance(description, dict):
+        return description
+    if set(description) == {"dtype"}:
+        return getattr(torch, description["dtype"])
+    if set(description) == {"tensor", "of"}:
+        return torch.tensor(description["tensor"], dtype=getattr(torch, description["of"]))
+    if set(description) == {"factory", "arguments"}:
+        return partial(find_class(description["factory"], allow), **rebuild(description["arguments"], allow))
+    if set(description) == {"class", "arguments"}:
+        return find_class(description["class"], allow)(**rebuild(description["arguments"], allow))
+    return {k: rebuild(v, allow) for k, v in description.items()}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"Could not write {path}: {error.strerror or error}. Nothing there was changed.") from error
+
+
+class Pretrained(nn.Module):
+    """Saves and loads an `nn.Module` whole: ``save_pretrained(folder)``, ``Class.from_pretrained(folder)``."""
+
+    def save_pretrained(self, folder: str | os.PathLike, about: Mapping[str, Any] | None = None) -> Path:
+        """Write ``model.safetensors`` and ``model.json`` (class, arguments, and `about`: units, validity, figures ...)."""
+        from safetensors.torch import save
+
+        import slipstream
+
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"Could not make the folder {folder}: {error.strerror or error}.") from error
+        config = {"format": FORMAT, "slipstream": slipstream.__version__, **describe(self), "about": dict(about or {})}
+        tensors = {k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}
+        write_whole(folder / WEIGHTS, save(tensors))
+        write_whole(folder / CONFIG, json.dumps(config, indent=1).encode())
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike, allow: Iterable[str] = ()) -> Self:
+        """Read what `save_pretrained` wrote. Classes outside slipstream need their package in `allow`."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / CONFIG).read_text())
+            weights = (folder / WEIGHTS).read_bytes()
+        except FileNotFoundError as error:
+            raise StoreError(f"{folder} is no saved model: {Path(error.filename).name} is missing.") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder / CONFIG} could not be read: {error}.") from None
+        found = config.get("format") if isinstance(config, dict) else None
+        if not isinstance(found, int) or found > FORMAT:
+            raise StoreError(
+                f"{folder} has format {found!r}; this slipstream knows formats up to {FORMAT}. Upgrade slipstream to read it."
+            )
+        model = rebuild({"class": config.get("class", ""), "arguments": config.get("arguments", {})}, allow)
+        if not isinstance(model, cls):
+            raise InputError(f"{folder} holds a {type(model).__name__}, not a {cls.__name__}.")
+        try:
+            state = load(weights)
+        except SafetensorError as error:
+            raise StoreError(f"{folder / WEIGHTS} is damaged: {error}.") from None
+        missing = model.state_dict().keys() ^ state.keys()
+        if missing:
+            raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {sorted(missing)[:5]} differ.")
+        model.load_state_dict(state)
+        return model

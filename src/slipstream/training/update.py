@@ -1,0 +1,78 @@
+"""Update: how one step changes the parameters. The one extension point of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from slipstream.objectives.objective import Loss, Objective
+from slipstream.trajectories import Window
+
+
+class Update:
+    """How one training step changes a module.
+
+    `prepare` is called once with the module; `step` once a training step with the factor that the schedule gives (1 is the full
+    learning rate). Adversarial, bilevel, L-BFGS and Jacobian-free updates are subclasses.
+    """
+
+    def prepare(self, module: nn.Module) -> None:
+        """Make optimisers for the module's parameters."""
+
+    def step(
+        self, module: nn.Module, objective: Objective, window: Window, generator: torch.Generator, rate: float
+    ) -> Loss:
+        """Change the module in place; the loss it saw before the change."""
+        raise TypeError(f"{type(self).__name__} changes nothing: an update defines step(...).")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state:
+            raise KeyError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
+
+
+class Descent(Update):
+    """One optimiser, gradients clipped to a norm: the default.
+
+    Parameters
+    ----------
+    lr : learning rate at its highest.
+    optimiser : called with (parameters, lr=); a class of `torch.optim` or a `functools.partial` of one.
+    clip : largest gradient norm; None does not clip.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        optimiser: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        clip: float | None = 1.0,
+    ) -> None:
+        self.lr, self.optimiser, self.clip = lr, optimiser, clip
+
+    def prepare(self, module: nn.Module) -> None:
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.optim = self.optimiser(self.parameters, lr=self.lr)
+
+    def step(
+        self, module: nn.Module, objective: Objective, window: Window, generator: torch.Generator, rate: float
+    ) -> Loss:
+        for group in self.optim.param_groups:
+            group["lr"] = self.lr * rate
+        self.optim.zero_grad(set_to_none=True)
+        loss = objective(module, window, generator)
+        loss.total.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
+        self.optim.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optim.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optim.load_state_dict(state)
