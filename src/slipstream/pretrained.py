@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from slipstream.errors import ForeignCode, InputError, StoreError
 
 FORMAT = 1
+Model = TypeVar("Model", bound="Pretrained")
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
 
 
@@ -141,7 +142,7 @@ class Pretrained(nn.Module):
         return folder
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike, allow: Iterable[str] = ()) -> Self:
+    def from_pretrained(cls: type[Model], folder: str | os.PathLike, allow: Iterable[str] = ()) -> Model:
         """Read what `save_pretrained` wrote. Classes outside slipstream need their package in `allow`."""
         from safetensors import SafetensorError
         from safetensors.torch import load

@@ -108,6 +108,10 @@ class Stepper(Pretrained):
         if self.grid is not None:
             self.grid.check(frames, type(self).__name__)
 
+    def advice(self, frames: Float[Tensor, "batch time channel *space"], parameters: Parameters) -> str:
+        """What might help when a rollout from here left finite numbers; added to the error's text."""
+        return ""
+
     def march(
         self, frames: Tensor, parameters: Parameters, generator: torch.Generator | None = None
     ) -> Iterator[Tensor]:

@@ -1,0 +1,279 @@
+"""Problem: one equation on one domain, with everything needed to pose it, solve it and judge a solution."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slipstream.channels import Channel
+from slipstream.equations.calculus import Calculus
+from slipstream.equations.equation import Equation
+from slipstream.equations.spectral import Spectral
+from slipstream.errors import InputError
+from slipstream.grids import Grid
+from slipstream.pretrained import arguments_of
+from slipstream.solvers.schemes import Scheme
+from slipstream.solvers.spectral import SpectralStepper
+from slipstream.stepper import Stepper
+from slipstream.trajectories import Parameters, Trajectories, take
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run the classical solver: grid, time steps an interval, scheme."""
+
+    num_points: int
+    substeps: int
+    scheme: Scheme
+
+    def __str__(self) -> str:
+        return f"{self.scheme.name} {self.num_points} points, {self.substeps} steps"
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Typical sizes of a problem's fields, one entry a channel: for normalisation inside steppers."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    increment: tuple[float, ...]
+    """Root mean square change over one interval."""
+    fields: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean and standard deviation of each field parameter."""
+
+
+def _seed(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
+
+
+class Problem:
+    """One equation, one domain, distributions of initial states and parameters, an interval, and a trusted classical solver.
+
+    A subclass sets the attributes and writes `initial` and, where parameters vary, `draw`.
+
+    Attributes
+    ----------
+    equation, grid, interval : the PDE, where its frames live, and the time between them.
+    varying : names of scalar parameters that differ from run to run, with their range (low, high).
+    fields : names of parameters that are fields (batch, *space): learnt steppers see them as channels.
+    warm_up : time that a sampled state is marched before it counts (onto the attractor).
+    reference_setting : how trusted frames are computed (float64); `reference_error` states how far to trust them.
+    """
+
+    equation: Equation
+    grid: Grid
+    interval: float
+    varying: Mapping[str, tuple[float, float]] = {}
+    fields: tuple[str, ...] = ()
+    warm_up: float = 0.0
+    reference_setting: Setting
+    fast_setting: Setting
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return self.equation.channels
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def initial(self, generator: torch.Generator) -> Float[Tensor, "channel *space"]:
+        """One random initial state, before the warm-up (float64)."""
+        raise TypeError(f"{self.name} defines no initial(generator).")
+
+    def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Parameters of one run, without a batch axis: uniform in the logarithm where the range is positive."""
+        result = {}
+        for name, (low, high) in self.varying.items():
+            x = float(torch.rand((), generator=generator, dtype=torch.float64))
+            value = low * (high / low) ** x if low > 0 else low + x * (high - low)
+            result[name] = torch.tensor(value, dtype=torch.float32)
+        return result
+
+    def sample(
+        self, runs: int | Sequence[int], seed: int = 0
+    ) -> tuple[Float[Tensor, "run 1 channel *space"], dict[str, Tensor]]:
+        """Initial frames (float32) and parameters of some runs.
+
+        Run i of a seed is the same whatever the other runs are. `runs` is a number, or the indices of runs.
+        """
+        indices = range(runs) if isinstance(runs, int) else runs
+        states, drawn = [], []
+        for i in indices:
+            generator = torch.Generator().manual_seed(_seed(seed, i))
+            drawn.append(self.draw(generator))
+            states.append(self.initial(generator))
+        parameters = {name: torch.stack([p[name] for p in drawn]) for name in (drawn[0] if drawn else {})}
+        frames = torch.stack(states).to(torch.float32)[:, None]
+        if self.warm_up:
+            # One run at a time: the rounding of a batched transform may depend on the size of its batch.
+            settled = [self._settle(frames[i : i + 1], take(parameters, slice(i, i + 1))) for i in range(len(states))]
+            frames = torch.cat(settled)
+        return frames, parameters
+
+    def _settle(self, frames: Tensor, parameters: Parameters) -> Tensor:
+        """The state after the warm-up; its last tenth at the reference setting, so that the smallest scales are the reference's."""
+        calls = max(1, round(self.warm_up / self.interval))
+        fine = min(calls, max(4, calls // 10))
+        with torch.no_grad():
+            for setting, count in ((self.fast_setting, calls - fine), (self.reference_setting, fine)):
+                if count:
+                    stepper = self.solver(setting, guard=False)
+                    frames = next(itertools.islice(stepper.march(frames, parameters), count - 1, None))
+        return frames
+
+    def solver(self, setting: Setting | None = None, *, guard: bool = True) -> Stepper:
+        """The classical solver at a setting (the fast one by default), on frames of this problem's grid."""
+        s = setting or self.fast_setting
+        inner = self.grid.with_points([s.num_points * n // self.grid.shape[0] for n in self.grid.shape])
+        outer = None if inner.shape == self.grid.shape else self.grid
+        return SpectralStepper(self.equation, inner, self.interval, s.substeps, s.scheme, outer, guard)
+
+    def reference(self) -> Stepper:
+        """The trusted solver. Give it float64 frames."""
+        return self.solver(self.reference_setting)
+
+    def ladder(self) -> list[Setting]:
+        """Classical settings from cheap to accurate: the rivals that a fast solver has to beat."""
+        raise TypeError(f"{self.name} defines no ladder().")
+
+    def simulate(self, runs: int, steps: int, seed: int = 0, out: str | Path | None = None) -> Trajectories:
+        """Trusted trajectories of `steps` frames (the first is the initial one) for `runs` runs, float32.
+
+        With `out` they are written to a store while they are made, and an interrupted simulation continues there.
+        """
+        if out is not None:
+            from slipstream.data.simulate import simulate_to_store
+
+            return simulate_to_store(self, runs, steps, seed, Path(out))
+        if runs < 1 or steps < 1:
+            raise InputError(f"simulate needs at least 1 run and 1 step; got runs={runs}, steps={steps}.")
+        frames, parameters = self.sample(runs, seed)
+        with torch.no_grad():
+            result = self.march(self.reference(), frames, parameters, steps)
+        return self.trajectories(result, parameters, about={"seed": seed, "solver": str(self.reference_setting)})
+
+    def march(self, stepper: Stepper, frames: Tensor, parameters: Parameters, steps: int) -> Tensor:
+        """The first frame of each run and those that follow, `steps` in all, computed in float64, returned as given."""
+        result = frames.new_empty(frames.shape[0], steps, *frames.shape[2:])
+        result[:, 0] = frames[:, -1]
+        exact = {k: v.double() for k, v in parameters.items()}
+        filled = 1
+        if steps > 1:
+            for new in stepper.march(frames.double(), exact):
+                result[:, filled : filled + new.shape[1]] = new[:, : steps - filled]
+                filled += new.shape[1]
+                if filled >= steps:
+                    break
+        return result
+
+    def trajectories(
+        self, frames: Tensor, parameters: Parameters, about: Mapping[str, Any] | None = None
+    ) -> Trajectories:
+        """Frames of this problem with their names and units."""
+        return Trajectories(
+            frames,
+            self.grid,
+            self.interval,
+            self.channels,
+            dict(parameters),
+            about={"problem": self.name, **(about or {})},
+        )
+
+    def reference_error(
+        self, frames: Float[Tensor, "run 1 channel *space"], parameters: Parameters, steps: int
+    ) -> Float[Tensor, " step"]:
+        """How far the reference is from itself with grid and steps doubled: relative L2, the largest over runs, for each later frame."""
+        s = self.reference_setting
+        finer = Setting(2 * s.num_points, 2 * s.substeps, s.scheme)
+        with torch.no_grad():
+            u = self.march(self.reference(), frames.double(), parameters, steps + 1)[:, 1:]
+            v = self.march(self.solver(finer), frames.double(), parameters, steps + 1)[:, 1:]
+        return ((u - v).flatten(2).norm(dim=-1) / v.flatten(2).norm(dim=-1).clamp(min=1e-30)).amax(0)
+
+    def calculus(self, like: Tensor, fine: bool = False) -> Spectral:
+        """The spectral calculus of this problem in the dtype and on the device of a tensor.
+
+        On the grid itself, or (`fine`) on one with 3/2 as many points, where products of resolved modes are exact.
+        """
+        key = (like.dtype, like.device, fine)
+        if key not in self._calculi:
+            grid = self.grid.with_points([3 * n // 2 for n in self.grid.shape]) if fine else self.grid
+            self._calculi[key] = Spectral(grid, like.dtype, like.device)
+        return self._calculi[key]
+
+    @cached_property
+    def _calculi(self) -> dict[tuple[torch.dtype, torch.device, bool], Spectral]:
+        return {}
+
+    def rate(
+        self, u: Float[Tensor, "batch channel *space"], parameters: Parameters, calculus: Calculus | None = None
+    ) -> Float[Tensor, "batch channel *space"]:
+        """The equation's time derivative of frames on this problem's grid.
+
+        Without a `calculus` it is spectral, with products on 3/2 as many points: the 2/3 rule would drop the upper third of the
+        wavenumbers, which point samples of a solution do contain.
+        """
+        p = self.equation.ready(parameters, u)
+        if calculus is not None:
+            return self.equation.rate(u, calculus, p)
+        d, fine = self.calculus(u), self.calculus(u, fine=True)
+        u_hat = d.forward(u)
+        total = fine.carry(self.equation.nonlinear(d.carry(u_hat, fine.grid), fine, p), self.grid)
+        linear, force = self.equation.linear(self.grid, p), self.equation.force(d, p)
+        total = total if linear is None else torch.addcmul(total, linear, u_hat)
+        return d.inverse(total if force is None else total + force)
+
+    def residual(
+        self,
+        frames: Float[Tensor, "batch time channel *space"],
+        parameters: Parameters,
+        calculus: Calculus | None = None,
+    ) -> Float[Tensor, "batch time2 channel *space"]:
+        """What consecutive frames leave over in the trapezoidal rule, ``(b - a)/dt - (rate(a) + rate(b))/2``: one fewer frame.
+
+        A pair that solves the Crank-Nicolson scheme has residual zero; the true solution leaves O(dt^2).
+        """
+        b, t = frames.shape[:2]
+        repeated = {k: v.repeat_interleave(t, dim=0) for k, v in parameters.items()}
+        rates = self.rate(frames.flatten(0, 1), repeated, calculus).unflatten(0, (b, t))
+        return (frames[:, 1:] - frames[:, :-1]) / self.interval - 0.5 * (rates[:, 1:] + rates[:, :-1])
+
+    @cache  # noqa: B019 - problems are few, immutable and long-lived
+    def reference_residual(self) -> float:
+        """Relative size of `residual` on trusted frames: what the trapezoidal rule and the grid leave over even for the truth."""
+        frames, parameters = self.sample(4, seed=_seed("residual") % 2**31)
+        with torch.no_grad():
+            u = self.march(self.reference(), frames, parameters, 9).double()
+            left = self.residual(u, parameters).norm()
+            return float(left * self.interval / (u[:, 1:] - u[:, :-1]).norm())
+
+    def with_interval(self, interval: float) -> Problem:
+        """The same problem with another time between frames."""
+        return type(self)(**{**arguments_of(self), "interval": interval})
+
+    def starter(self, frames: Tensor, missing: int, parameters: Parameters) -> tuple[Tensor, int]:
+        """Missing starting frames, made by the fast classical solver; and how many solver steps that took."""
+        with torch.no_grad():
+            stepper = self.solver()
+            new = self.march(stepper, frames[:, -1:], parameters, missing + 1)[:, 1:]
+        return torch.cat([frames, new.to(frames)], dim=1), missing * self.fast_setting.substeps
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Typical sizes, from four runs of this problem."""
+        frames, parameters = self.sample(4, seed=_seed("statistics") % 2**31)
+        with torch.no_grad():
+            u = self.march(self.solver(guard=False), frames, parameters, 17)
+        axes = [0, 1, *range(3, u.ndim)]
+        changes = (u[:, 1:] - u[:, :-1]).square().mean(axes).sqrt()
+        return Statistics(tuple(u.mean(axes).tolist()), tuple(u.std(axes).tolist()), tuple(changes.tolist()))

@@ -1,0 +1,9 @@
+"""Operators and solvers, marching in time."""
+
+from slipstream.steppers.autoregressive import Autoregressive, Steady
+from slipstream.steppers.learned import LearnedStepper
+from slipstream.steppers.rollout import rollout
+from slipstream.steppers.staggered import Staggered
+from slipstream.steppers.wrapped import wrap
+
+__all__ = ["Autoregressive", "LearnedStepper", "Staggered", "Steady", "rollout", "wrap"]
