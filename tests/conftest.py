@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+# Before the first import of slipstream: every annotation with a shape is checked at run time.
+install_import_hook("slipstream", "runtime_types.check")
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class PhysicsResidual(Objective):
 
     def _problem(self, module: nn.Module) -> Problem:
         problem = self.problem if self.problem is not None else getattr(module, "problem", None)
-        if not isinstance(problem, Problem) or not hasattr(problem, "equation"):
+        if not isinstance(problem, Problem) or not problem.solvable:
             raise InputError(
                 f"PhysicsResidual needs a problem with an equation; {type(module).__name__} brings none. Give it: PhysicsResidual(problem)."
             )

@@ -69,9 +69,8 @@ class _PlaneFlow(Problem):
 
     def ladder(self) -> list[Setting]:
         n = self.grid.shape[0]
-        points = sorted({max(8, 2 * round(n * f / 2)) for f in (0.25, 0.375, 0.5, 0.75, 1.0)})
-        steps = [s for s in (1, 2, 4) if s <= max(1, 4 * self.fast_setting.substeps)]
-        return [Setting(m, s, scheme) for m in points for scheme in (ETDRK2, CNRK2, ARS443, ETDRK4) for s in steps]
+        points = sorted({max(8, 2 * round(n * f / 2)) for f in (0.25, 0.375, 0.5, 0.75, 1.0, 1.5)})
+        return [Setting(m, s, scheme) for m in points for scheme in (ETDRK2, CNRK2, ARS443, ETDRK4) for s in (1, 2, 4)]
 
 
 class KolmogorovFlow(_PlaneFlow):
@@ -106,7 +105,7 @@ class KolmogorovFlow(_PlaneFlow):
         self.amplitude, self.drag, self.warm_up, self.interval = amplitude, drag, warm_up, interval
         self._pose(num_points, reynolds, interval, extent, drag, ShearForcing(wavenumber, amplitude))
         scale = 64 * extent / (num_points * 2 * math.pi)
-        self._settings(num_points, 0.0085 * scale, 0.00625 * scale)
+        self._settings(num_points, 0.00625 * scale, 0.00625 * scale)
 
     def initial(self, generator: torch.Generator) -> Float[Tensor, "channel *space"]:
         unit = 2 * math.pi / self.extent
@@ -141,7 +140,7 @@ class DecayingFlow(_PlaneFlow):
         self.peak, self.strength, self.warm_up = peak, strength, warm_up
         self._pose(num_points, reynolds, interval, extent, 0.0, None)
         scale = 64 * extent / (num_points * 2 * math.pi)
-        self._settings(num_points, 0.0085 * scale, 0.00425 * scale)
+        self._settings(num_points, 0.00625 * scale, 0.00425 * scale)
 
     def initial(self, generator: torch.Generator) -> Float[Tensor, "channel *space"]:
         unit = 2 * math.pi / self.extent

@@ -55,6 +55,10 @@ def _seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
 
 
+def _stacked(drawn: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([p[name] for p in drawn]) for name in (drawn[0] if drawn else {})}
+
+
 class Problem:
     """One equation, one domain, distributions of initial states and parameters, an interval, and a trusted classical solver.
 
@@ -70,6 +74,8 @@ class Problem:
     """
 
     equation: Equation
+    solvable: bool = True
+    """Whether there is an equation, and with it a classical solver."""
     grid: Grid
     interval: float
     varying: Mapping[str, tuple[float, float]] = {}
@@ -112,7 +118,7 @@ class Problem:
             generator = torch.Generator().manual_seed(_seed(seed, i))
             drawn.append(self.draw(generator))
             states.append(self.initial(generator))
-        parameters = {name: torch.stack([p[name] for p in drawn]) for name in (drawn[0] if drawn else {})}
+        parameters = _stacked(drawn)
         frames = torch.stack(states).to(torch.float32)[:, None]
         if self.warm_up:
             # One run at a time: the rounding of a batched transform may depend on the size of its batch.
@@ -120,10 +126,15 @@ class Problem:
             frames = torch.cat(settled)
         return frames, parameters
 
+    def sample_parameters(self, runs: int | Sequence[int], seed: int = 0) -> dict[str, Tensor]:
+        """The parameters that `sample` would give, without making states."""
+        indices = range(runs) if isinstance(runs, int) else runs
+        return _stacked([self.draw(torch.Generator().manual_seed(_seed(seed, i))) for i in indices])
+
     def _settle(self, frames: Tensor, parameters: Parameters) -> Tensor:
-        """The state after the warm-up; its last tenth at the reference setting, so that the smallest scales are the reference's."""
+        """The state after the warm-up; its end is at the reference setting, so that the smallest scales are the reference's."""
         calls = max(1, round(self.warm_up / self.interval))
-        fine = min(calls, max(4, calls // 10))
+        fine = min(calls, max(4, calls // 30))
         with torch.no_grad():
             for setting, count in ((self.fast_setting, calls - fine), (self.reference_setting, fine)):
                 if count:
@@ -151,25 +162,25 @@ class Problem:
 
         With `out` they are written to a store while they are made, and an interrupted simulation continues there.
         """
-        if out is not None:
-            from slipstream.data.simulate import simulate_to_store
-
-            return simulate_to_store(self, runs, steps, seed, Path(out))
         if runs < 1 or steps < 1:
             raise InputError(f"simulate needs at least 1 run and 1 step; got runs={runs}, steps={steps}.")
+        if out is not None:
+            from slipstream.data.simulate import simulate
+
+            return simulate(self, runs, steps, seed, Path(out)).trajectories()
         frames, parameters = self.sample(runs, seed)
         with torch.no_grad():
-            result = self.march(self.reference(), frames, parameters, steps)
-        return self.trajectories(result, parameters, about={"seed": seed, "solver": str(self.reference_setting)})
+            result = self.march(self.reference(), frames.double(), parameters, steps)
+        return self.trajectories(result.float(), parameters, about={"seed": seed, "solver": str(self.reference_setting)})
 
     def march(self, stepper: Stepper, frames: Tensor, parameters: Parameters, steps: int) -> Tensor:
-        """The first frame of each run and those that follow, `steps` in all, computed in float64, returned as given."""
+        """The last frame of each run and those that follow, `steps` in all, in the dtype of `frames`."""
         result = frames.new_empty(frames.shape[0], steps, *frames.shape[2:])
         result[:, 0] = frames[:, -1]
-        exact = {k: v.double() for k, v in parameters.items()}
+        parameters = {k: v.to(frames.dtype) for k, v in parameters.items()}
         filled = 1
         if steps > 1:
-            for new in stepper.march(frames.double(), exact):
+            for new in stepper.march(frames, parameters):
                 result[:, filled : filled + new.shape[1]] = new[:, : steps - filled]
                 filled += new.shape[1]
                 if filled >= steps:
@@ -253,7 +264,7 @@ class Problem:
         """Relative size of `residual` on trusted frames: what the trapezoidal rule and the grid leave over even for the truth."""
         frames, parameters = self.sample(4, seed=_seed("residual") % 2**31)
         with torch.no_grad():
-            u = self.march(self.reference(), frames, parameters, 9).double()
+            u = self.march(self.reference(), frames.double(), parameters, 9)
             left = self.residual(u, parameters).norm()
             return float(left * self.interval / (u[:, 1:] - u[:, :-1]).norm())
 
@@ -264,9 +275,12 @@ class Problem:
     def starter(self, frames: Tensor, missing: int, parameters: Parameters) -> tuple[Tensor, int]:
         """Missing starting frames, made by the fast classical solver; and how many solver steps that took."""
         with torch.no_grad():
-            stepper = self.solver()
-            new = self.march(stepper, frames[:, -1:], parameters, missing + 1)[:, 1:]
-        return torch.cat([frames, new.to(frames)], dim=1), missing * self.fast_setting.substeps
+            new = self.march(self._starting, frames[:, -1:], parameters, missing + 1)[:, 1:]
+        return torch.cat([frames, new], dim=1), missing * self.fast_setting.substeps
+
+    @cached_property
+    def _starting(self) -> Stepper:
+        return self.solver()
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -24,6 +24,8 @@ class Recorded(Problem):
     varying : scalar parameters with their ranges. fields : names of field parameters.
     """
 
+    solvable = False
+
     def __init__(
         self,
         grid: Grid,

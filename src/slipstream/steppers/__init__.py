@@ -2,7 +2,7 @@
 
 from slipstream.steppers.autoregressive import Autoregressive, Steady
 from slipstream.steppers.learned import LearnedStepper
-from slipstream.steppers.rollout import rollout
+from slipstream.steppers.rolling import rollout
 from slipstream.steppers.staggered import Staggered
 from slipstream.steppers.wrapped import wrap
 

@@ -38,7 +38,7 @@ class LearnedStepper(Stepper):
         self.problem = problem
         self.statistics = statistics if statistics is not None else problem.statistics
         self.interval, self.channels, self.grid = problem.interval, problem.channels, problem.grid
-        self.starter = problem.starter if problem.equation is not None else None
+        self.starter = problem.starter if problem.solvable else None
         shape = [len(self.channels)] + [1] * self.grid.num_dims
         self.register_buffer("mean", torch.tensor(self.statistics.mean).reshape(shape))
         self.register_buffer("std", torch.tensor(self.statistics.std).clamp(min=1e-12).reshape(shape))

@@ -15,10 +15,12 @@ from slipstream.trajectories import Parameters, Trajectories, take
 
 @overload
 def rollout(stepper: Stepper, frames: Trajectories, steps: int, *, parameters: Parameters | None = ..., chunk: int = ...,
-            members: int = ..., generator: torch.Generator | None = ..., grad: bool = ...) -> Trajectories: ...  # fmt: skip
+            members: int = ..., generator: torch.Generator | None = ..., grad: bool = ...,
+            guard: bool = ...) -> Trajectories: ...  # fmt: skip
 @overload
 def rollout(stepper: Stepper, frames: Tensor, steps: int, *, parameters: Parameters | None = ..., chunk: int = ...,
-            members: int = ..., generator: torch.Generator | None = ..., grad: bool = ...) -> Tensor: ...  # fmt: skip
+            members: int = ..., generator: torch.Generator | None = ..., grad: bool = ...,
+            guard: bool = ...) -> Tensor: ...  # fmt: skip
 def rollout(
     stepper: Stepper,
     frames: Trajectories | Tensor,
@@ -29,6 +31,7 @@ def rollout(
     members: int = 1,
     generator: torch.Generator | None = None,
     grad: bool = False,
+    guard: bool = True,
 ) -> Trajectories | Tensor:
     """Exactly `steps` new frames after the given ones.
 
@@ -37,7 +40,7 @@ def rollout(
     stepper : any. Fewer frames than it needs are completed by its starter: the made-up frames count as new ones.
     frames : known frames, (run, time, channel, *space), or trajectories (whose parameters are used).
     chunk : runs marched together. members : ensemble members a run; results are run-major, (run * members, ...).
-    generator : the only source of randomness. grad : keep the graph.
+    generator : the only source of randomness. grad : keep the graph. guard : False returns non-finite frames as they come.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def rollout(
         with torch.set_grad_enabled(grad):
             for first in range(0, known.shape[0], chunk):
                 part = slice(first, first + chunk)
-                new, started = _march(stepper, known[part], take(given, part), steps, generator)
+                new, started = _march(stepper, known[part], take(given, part), steps, generator, guard)
                 results.append(new)
                 starts += started
     finally:
@@ -74,7 +77,12 @@ def rollout(
 
 
 def _march(
-    stepper: Stepper, known: Tensor, parameters: Parameters, steps: int, generator: torch.Generator | None
+    stepper: Stepper,
+    known: Tensor,
+    parameters: Parameters,
+    steps: int,
+    generator: torch.Generator | None,
+    guard: bool,
 ) -> tuple[Tensor, int]:
     state = stepper.start(known, parameters)
     pieces: list[Tensor] = []
@@ -85,7 +93,7 @@ def _march(
     last = known
     while count < steps:
         state, new = stepper.advance(state, parameters, generator)
-        if not bool(torch.isfinite(new).all()):
+        if guard and not bool(torch.isfinite(new).all()):
             bad = ~torch.isfinite(new.detach()).flatten(2).all(-1).all(0)
             step = count + int(bad.nonzero()[0])
             advice = stepper.advice(last.detach(), parameters)

@@ -1,0 +1,56 @@
+# Everything a newcomer types. Each target makes the environment it needs; PIP_ARGS is for your own package index,
+# for example PIP_ARGS="--index-url https://mirror.example/simple".
+PYTHON   ?= python3
+PIP_ARGS ?=
+INSTALL   = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+RECIPES   = examples/kolmogorov.yaml
+
+.PHONY: demo test test-slow lint docs bench clean
+
+demo: .venv/ready
+	.venv/bin/slipstream build $(RECIPES)
+
+test: .venv-dev/ready
+	OMP_NUM_THREADS=1 .venv-dev/bin/python -m pytest -n 2 --dist worksteal
+
+test-slow: .venv-dev/ready
+	OMP_NUM_THREADS=1 .venv-dev/bin/python -m pytest -m slow
+
+lint: .venv-dev/ready
+	.venv-dev/bin/ruff check src tests studies benchmarks
+	.venv-dev/bin/ruff format --check src tests studies benchmarks
+	.venv-dev/bin/mypy
+
+docs: .venv-docs/ready
+	.venv-docs/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks.store
+
+# torch first and pinned: a bare range would bring the largest build there is for this platform.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(INSTALL) torch
+	.venv/bin/python $(INSTALL) -e .
+	touch $@
+
+.venv-dev/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-dev
+	.venv-dev/bin/python $(INSTALL) torch
+	.venv-dev/bin/python $(INSTALL) -e '.[test,lint]'
+	touch $@
+
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(INSTALL) torch
+	.venv-docs/bin/python $(INSTALL) -e '.[docs]'
+	touch $@
+
+.venv-bench/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python $(INSTALL) torch
+	.venv-bench/bin/python $(INSTALL) -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-dev .venv-docs .venv-bench

@@ -1,0 +1,75 @@
+"""The one place where the command line touches the Python interface: rooms, base classes and functions, imported on demand."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slipstream.app.names import public_classes
+
+ROOMS = ("problems", "operators", "steppers", "objectives", "data", "training", "equations", "solvers")
+
+
+@dataclass(frozen=True)
+class House:
+    """What recipes and commands need of slipstream. Tests bring a small one of their own.
+
+    Parameters
+    ----------
+    rooms : room -> short name -> class.
+    problem, stepper, objective, operator : the general words that a recipe's classes must be.
+    train : ``(stepper, data, objective, *, folder, ...)``; continues what it finds in `folder`.
+    verify : ``(stepper, problem or data, *, rivals, training_seconds, ...)``; an assessment with ``verdict``, ``save(path)``, and
+        a Rich view.
+    pose : the problem that data pose, for recipes with ``data`` in place of a problem.
+    load : a saved stepper from its folder, classes of other packages only where allowed.
+    filled : what steppers supply when they call an operator factory.
+    kept_from_train, kept_from_verify : options that the command line sets by itself. A recipe must not give them, nor the first
+        three arguments of `train`, nor the first two of `verify`.
+    """
+
+    rooms: Mapping[str, Mapping[str, type]]
+    problem: type
+    stepper: type
+    objective: type
+    operator: type
+    train: Callable[..., Any]
+    verify: Callable[..., Any]
+    pose: Callable[[Any], Any]
+    load: Callable[[str, Collection[str]], Any]
+    filled: tuple[str, ...] = ("in_channels", "out_channels", "num_dims", "num_scalars")
+    kept_from_train: tuple[str, ...] = ("folder", "resume", "force")
+    kept_from_verify: tuple[str, ...] = ("rivals", "training_seconds")
+
+    @property
+    def given_to_train(self) -> tuple[str, ...]:
+        return (*list(inspect.signature(self.train).parameters)[:3], *self.kept_from_train)
+
+    @property
+    def given_to_verify(self) -> tuple[str, ...]:
+        return (*list(inspect.signature(self.verify).parameters)[:2], *self.kept_from_verify)
+
+
+def slipstream_house() -> House:
+    """The real one. Imports torch and every room."""
+    import slipstream as ss
+    from slipstream.objectives.objective import Objective
+    from slipstream.operators.operator import Operator
+    from slipstream.problems import Problem, Recorded
+    from slipstream.stepper import Stepper
+
+    rooms = {room: public_classes(importlib.import_module(f"slipstream.{room}")) for room in ROOMS}
+    return House(
+        rooms=rooms,
+        problem=Problem,
+        stepper=Stepper,
+        objective=Objective,
+        operator=Operator,
+        train=ss.train,
+        verify=ss.verify,
+        pose=Recorded.of,
+        load=Stepper.from_pretrained,
+    )

@@ -1,0 +1,105 @@
+"""Names of classes, and the nearest right name for a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from slipstream.errors import ForeignCode, InputError
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``" Did you mean 'reynolds'?"``, or nothing where no known word is near. Case does not count."""
+    folded: dict[str, str] = {}
+    for name in known:
+        folded.setdefault(name.lower(), name)
+    close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
+    if not close:
+        close = [name for name in folded if len(word) > 2 and name.startswith(word.lower())][:1]
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def public_classes(module: ModuleType) -> dict[str, type]:
+    """The classes in a module's ``__all__``."""
+    return {name: getattr(module, name) for name in module.__all__ if inspect.isclass(getattr(module, name))}
+
+
+@dataclass(frozen=True)
+class Names:
+    """Finds classes by short name in the rooms, or by dotted path in allowed packages.
+
+    Parameters
+    ----------
+    rooms : room -> short name -> class.
+    allow : packages beside slipstream whose classes a recipe may name.
+    """
+
+    rooms: Mapping[str, Mapping[str, type]]
+    allow: tuple[str, ...] = ()
+
+    def find(self, name: Any, expected: type = object) -> type:
+        """The class called `name` that is an `expected`.
+
+        Raises
+        ------
+        InputError : no such class, several, or one of another kind.
+        ForeignCode : the class belongs to a package that was not allowed. Nothing of it was imported.
+        """
+        if not isinstance(name, str):
+            raise InputError(f"the name of a class is text; got {name!r}.")
+        found = self.dotted(name) if "." in name else self.short(name, expected)
+        if not is_kind(found, expected):
+            choices = self.choices(expected)
+            raise InputError(
+                f"{name} is no {expected.__name__}.{nearest(name, choices)} "
+                f"There {'are' if len(choices) > 1 else 'is'}: {', '.join(choices) or 'none'}."
+            )
+        return found
+
+    def choices(self, expected: type = object) -> list[str]:
+        """Short names of every class that is an `expected`, without the general word itself."""
+        return sorted(
+            {n for room in self.rooms.values() for n, c in room.items() if is_kind(c, expected) and c is not expected}
+        )
+
+    def dotted(self, path: str) -> type:
+        from slipstream.pretrained import find_class
+
+        try:
+            found = find_class(path, self.allow)
+        except InputError as error:
+            raise InputError(f"{error}{nearest(path.rpartition('.')[2], self.choices())}") from None
+        # `slipstream.x.Popen` may be somebody else's class that a module of ours has imported.
+        owner = found.__module__.partition(".")[0]
+        if owner not in ("slipstream", *(package.partition(".")[0] for package in self.allow)):
+            raise ForeignCode(
+                f"{path!r} is really {found.__module__}.{found.__qualname__}, outside slipstream. "
+                f"If you trust it, allow its package: --import {owner}."
+            )
+        return found
+
+    def short(self, name: str, expected: type) -> type:
+        found = {room: classes[name] for room, classes in self.rooms.items() if name in classes}
+        if not found:
+            choices = self.choices(expected) or self.choices()
+            raise InputError(
+                f"there is no class {name!r}.{nearest(name, choices) or nearest(name, self.choices())} "
+                f"Known here: {', '.join(choices)}."
+            )
+        fitting = {room: c for room, c in found.items() if is_kind(c, expected)} or found
+        if len({id(c) for c in fitting.values()}) > 1:
+            paths = " or ".join(f"{c.__module__}.{c.__qualname__}" for c in fitting.values())
+            raise InputError(f"{name!r} is in several rooms; write {paths}.")
+        return next(iter(fitting.values()))
+
+
+def is_kind(found: type, expected: type) -> bool:
+    """Whether `found` is a subclass of `expected`; a protocol that cannot be asked accepts every class."""
+    try:
+        return issubclass(found, expected)
+    except TypeError:
+        return True

@@ -1,0 +1,172 @@
+"""What a recipe does: simulate, train each model, verify; each stage kept in the run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from slipstream.app.arguments import make
+from slipstream.app.house import House
+from slipstream.app.recipes import Model, Recipe, objective
+from slipstream.app.runfolder import RunFolder
+from slipstream.pretrained import describe
+
+FRAMES, REPORT = "frames.zarr", "report.html"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe whose problem, data, steppers and objectives have been constructed, so that none can be refused later.
+
+    Parameters
+    ----------
+    models : name -> (stepper, objective, data of its own, whether it learns from labels).
+    inputs : stage -> the part of the recipe that it depends on, in the order of the work.
+    """
+
+    recipe: Recipe
+    house: House
+    problem: Any
+    data: Any
+    test: Mapping[str, Any]
+    models: Mapping[str, tuple[Any, Any, Any, bool]]
+    inputs: Mapping[str, Any]
+    allow: tuple[str, ...]
+
+
+def prepare(recipe: Recipe, house: House, allow: Collection[str] = ()) -> Prepared:
+    """Construct everything that a recipe names. A constructor's refusal carries the place in the recipe."""
+    data = make(recipe.data)
+    if recipe.data is None:
+        problem = make(recipe.problem)
+    else:
+        with recipe.data.node.placed():
+            problem = house.pose(data)
+    test = make(dict(recipe.test), problem)
+    tree = recipe.tree
+    base = {"problem": tree.get("problem"), "data": tree.get("data")}
+    inputs: dict[str, Any] = {}
+    if recipe.simulate is not None:
+        inputs["simulate"] = {**base, "simulate": tree["simulate"]}
+    models = {}
+    for name, model in recipe.models.items():
+        models[name] = _prepare_model(model, problem, data is not None, recipe.simulate is not None)
+        learns = models[name][3]
+        inputs[f"train {name}"] = {
+            **base,
+            "simulate": tree.get("simulate") if learns else None,
+            "model": tree["models"][name],
+        }
+    if models:
+        inputs["verify"] = {k: v for k, v in tree.items() if k != "name"}
+    return Prepared(recipe, house, problem, data, test, models, inputs, tuple(allow))
+
+
+def _prepare_model(model: Model, problem: Any, has_data: bool, simulates: bool) -> tuple[Any, Any, Any, bool]:
+    with torch.random.fork_rng():
+        torch.manual_seed(model.train.get("seed") or 0)
+        stepper = make(model.stepper, problem)
+    with model.stepper.node.placed():
+        describe(stepper)  # what cannot be saved is refused now, not after the training
+    minimised = objective(model, problem)
+    own = make(model.data, problem)
+    labels = minimised.frames_needed(stepper)[1]
+    if labels > 0 and own is None and not has_data and not simulates:
+        raise model.node.error(
+            f"its objective needs {labels} later frames as labels, and this recipe simulates none. "
+            "Add simulate: {runs: 8, steps: 60}, or an objective without labels."
+        )
+    return stepper, minimised, own, labels > 0
+
+
+def simulate(prepared: Prepared, run: RunFolder, say: Say) -> None:
+    """The frames that labels come from; nothing where the recipe simulates none."""
+    if "simulate" not in prepared.inputs or _kept("simulate", run, say):
+        return
+    say("simulate")
+    with run.stage("simulate", prepared.inputs["simulate"], [FRAMES]):
+        _frames(prepared, run)
+
+
+def _frames(prepared: Prepared, run: RunFolder) -> Any:
+    """Simulated frames; a store that is already complete is only opened."""
+    return prepared.problem.simulate(**make(prepared.recipe.simulate, prepared.problem), out=run.path / FRAMES)
+
+
+def train(prepared: Prepared, run: RunFolder, say: Say) -> None:
+    """Train every model that is not trained yet."""
+    simulate(prepared, run, say)
+    for name, (stepper, minimised, own, learns) in prepared.models.items():
+        stage = f"train {name}"
+        if _kept(stage, run, say):
+            continue
+        say(stage)
+        data = next((d for d in (own, prepared.data) if d is not None), None)
+        if data is None:
+            data = _frames(prepared, run) if learns else prepared.problem
+        folder, saved = f"training/{name}", f"models/{name}"
+        with run.stage(stage, prepared.inputs[stage], [folder, saved]):
+            arguments = make(prepared.recipe.models[name].train, prepared.problem)
+            prepared.house.train(stepper, data, minimised, folder=run.path / folder, **arguments)
+            stepper.save_pretrained(run.path / saved)
+
+
+def verify(prepared: Prepared, run: RunFolder, say: Say) -> list[Path]:
+    """Train what is missing, then roll every model out on unseen runs (or the test data) and write the reports."""
+    train(prepared, run, say)
+    reports = report_paths(run.path / REPORT, prepared.recipe.test)
+    if _kept("verify", run, say):
+        for verdict in run.stages["verify"]["result"]["verdicts"]:
+            say(verdict)
+        return list(reports.values())
+    say("verify")
+    written = [name for p in reports.values() for name in (p.name, p.with_suffix(".json").name)]
+    with run.stage("verify", prepared.inputs["verify"], written) as result:
+        models = load_models(prepared, run.path, list(prepared.models))
+        result["verdicts"] = assess(prepared, models, reports, training_seconds(run.stages, models))
+    return list(reports.values())
+
+
+def load_models(prepared: Prepared, folder: Path, names: Collection[str]) -> dict[str, Any]:
+    return {name: prepared.house.load(str(folder / "models" / name), prepared.allow) for name in names}
+
+
+def report_paths(path: Path, test: Collection[str]) -> dict[str, Path]:
+    """Where the report on each test set goes; on fresh runs of the problem there is one, called ``""``."""
+    return {name: path.with_stem(f"{path.stem}-{name}") for name in test} or {"": path}
+
+
+def training_seconds(stages: Mapping[str, Any], models: Mapping[str, Any]) -> float:
+    """What the model that is judged cost before its first use, continuations included."""
+    return stages[f"train {next(iter(models))}"]["seconds"]
+
+
+def assess(
+    prepared: Prepared, models: Mapping[str, Any], reports: Mapping[str, Path], seconds: float | None = None
+) -> list[str]:
+    """Judge the first model, show the others beside it, and write each report; the verdict sentences."""
+    judged, *_ = models.values()
+    rivals = dict(list(models.items())[1:])
+    verdicts = []
+    for name, path in reports.items():
+        target = prepared.test[name] if name else prepared.problem
+        arguments = make(prepared.recipe.verify, prepared.problem)
+        assessment = prepared.house.verify(judged, target, rivals=rivals, training_seconds=seconds, **arguments)
+        Console(width=None if sys.stdout.isatty() else 120).print(assessment)
+        assessment.save(path)
+        assessment.save(path.with_suffix(".json"))
+        verdicts.append(f"{name}: {assessment.verdict}" if name else assessment.verdict)
+    return verdicts
+
+
+def _kept(stage: str, run: RunFolder, say: Say) -> bool:
+    if run.done(stage):
+        say(f"{stage}: done before, kept")
+    return run.done(stage)

@@ -1,0 +1,6 @@
+"""Verification: metrics, rollouts, ladders, honest speed, report."""
+
+from slipstream.assessment.assessment import Assessment
+from slipstream.assessment.verification import verify
+
+__all__ = ["Assessment", "verify"]

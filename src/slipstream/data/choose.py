@@ -1,0 +1,48 @@
+"""The source that fits what was given and what is to be minimised."""
+
+from __future__ import annotations
+
+import os
+
+from torch import nn
+
+from slipstream.data.pool import StatePool
+from slipstream.data.source import Source
+from slipstream.data.store import Store
+from slipstream.data.windows import Windows
+from slipstream.errors import InputError
+from slipstream.objectives.objective import Objective
+from slipstream.problems.problem import Problem
+from slipstream.trajectories import Trajectories
+
+RUNS, STEPS = 32, 64
+"""Trajectories that a problem is asked for when training needs labels and none are given."""
+
+Data = Source | Problem | Trajectories | Store | str | os.PathLike
+
+
+def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 8, seed: int = 0) -> Source:
+    """Windows for training a module with an objective.
+
+    Parameters
+    ----------
+    data : a source (taken as it is), trajectories, a store or its path; or a problem, which is then simulated (with labels: `RUNS`
+        trusted trajectories of `STEPS` frames; label-free: starts for a state pool by the fast solver).
+    module, objective : decide how many frames a window needs, and whether labels are among them.
+    batch : windows a training step sees.
+    seed : of what a problem is simulated with.
+    """
+    if isinstance(data, Source):
+        return data
+    past, future = objective.frames_needed(module)
+    if isinstance(data, Problem):
+        if future == 0:
+            return StatePool.of(data, past, batch, seed=seed)
+        data = data.simulate(RUNS, max(STEPS, past + future), seed)
+    if isinstance(data, (str, os.PathLike)):
+        data = Store.open(data)
+    if not isinstance(data, (Trajectories, Store)):
+        raise InputError(f"Training needs a problem, trajectories, a store or a source; got {type(data).__name__}.")
+    if future == 0:
+        return StatePool(data.trajectories() if isinstance(data, Store) else data, past, batch)
+    return Windows(data, past + future, batch)
