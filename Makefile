@@ -8,7 +8,7 @@ RECIPES   = examples/kolmogorov.yaml
 .PHONY: demo test test-slow lint docs bench clean
 
 demo: .venv/ready
-	.venv/bin/slipstream build $(RECIPES)
+	.venv/bin/slipstream build $(RECIPES) --anyway
 
 test: .venv-dev/ready
 	OMP_NUM_THREADS=1 .venv-dev/bin/python -m pytest -n 2 --dist worksteal

@@ -8,6 +8,7 @@ allowed package (or `functools.partial` of one), or objects that follow the same
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import inspect
 import json
@@ -47,6 +48,11 @@ def find_class(path: str, allow: Iterable[str] = ()) -> type:
         raise InputError(f"There is no class {path!r} in this version: {error}.") from None
     if not inspect.isclass(found):
         raise InputError(f"{path!r} is not a class but {type(found).__name__}.")
+    if not any(f"{found.__module__}.".startswith(p + ".") for p in packages):
+        raise ForeignCode(
+            f"{path!r} is really {found.__module__}.{found.__qualname__}, outside {', '.join(packages)}. "
+            f"If you trust it, allow its package: --import {found.__module__.partition('.')[0]}."
+        )
     return found
 
 
@@ -135,9 +141,15 @@ class Pretrained(nn.Module):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"Could not make the folder {folder}: {error.strerror or error}.") from error
-        config = {"format": FORMAT, "slipstream": slipstream.__version__, **describe(self), "about": dict(about or {})}
-        tensors = {k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}
-        write_whole(folder / WEIGHTS, save(tensors))
+        weights = save({k: v.detach().contiguous().clone() for k, v in self.state_dict().items()})
+        config = {
+            "format": FORMAT,
+            "slipstream": slipstream.__version__,
+            **describe(self),
+            "weights": hashlib.sha256(weights).hexdigest(),
+            "about": dict(about or {}),
+        }
+        write_whole(folder / WEIGHTS, weights)
         write_whole(folder / CONFIG, json.dumps(config, indent=1).encode())
         return folder
 
@@ -170,5 +182,16 @@ class Pretrained(nn.Module):
         missing = model.state_dict().keys() ^ state.keys()
         if missing:
             raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {sorted(missing)[:5]} differ.")
-        model.load_state_dict(state)
+        kinds = {v.dtype for v in state.values() if v.is_floating_point()}
+        if len(kinds) == 1:
+            model.to(kinds.pop())
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {reason}") from None
+        if config.get("weights") != hashlib.sha256(weights).hexdigest():
+            raise StoreError(
+                f"{folder / WEIGHTS} is damaged, or not what {CONFIG} beside it was saved with; save the model again."
+            )
         return model

@@ -238,6 +238,17 @@ def verify(
     return Assessment("The classical solver wins.", figures)
 
 
+class Budget:
+    """What the classical solver leaves to be won; nothing if the environment says so."""
+
+    @property
+    def worthwhile(self) -> bool:
+        return "FAKE_LOST" not in os.environ
+
+    def __str__(self) -> str:
+        return "Budget: the ratio is at most 5." if self.worthwhile else "Budget: the ratio is at most 0.1."
+
+
 def load(folder: str, allow: Any = ()) -> Stepper:
     stepper = Stepper.from_pretrained(folder, allow=("fake_house", *allow))
     stepper.seen = Path(folder).name
@@ -262,5 +273,6 @@ def house() -> House:
         train=train,
         verify=verify,
         pose=Posed.of,
+        budget=lambda problem, steppers: Budget(),
         load=load,
     )

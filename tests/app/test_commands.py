@@ -389,3 +389,15 @@ def test_study_runs_a_script_with_its_exit_code(run, folder):
     assert run("study", "fats")[2] == "error: There is no study 'fats'. Did you mean 'fast'? There are: fast.\n"
     assert run("study", "fast", "--quick")[0] == 7
     assert (folder / "ran").read_text() == "--quick"
+
+
+def test_a_lost_budget_stops_before_any_training_unless_told_otherwise(recipe, run, monkeypatch):
+    monkeypatch.setenv("FAKE_LOST", "1")
+    code, out, err = run("build", recipe())
+    assert code == 2
+    assert "ratio is at most 0.1" in out
+    assert "--anyway" in err
+    assert not Path("journal").exists()
+    code, out, _ = run("build", recipe(), "--anyway")
+    assert code == 0
+    assert "ratio is at most 0.1" in out

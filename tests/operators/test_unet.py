@@ -42,6 +42,19 @@ def test_every_level_reaches_the_output():
     assert reach.max() - reach.min() < 127
 
 
+def test_every_level_is_joined_with_its_like_on_the_way_down():
+    """Cut off from the grids below, each level still hears from its own way down; seen one level at a time."""
+    model = UNet(num_dims=1, hidden_channels=8, levels=3).double()
+    for level, grow in enumerate(model.grow):
+        with torch.no_grad():
+            grow.weight.zero_()
+        heard = []
+        handle = model.up[level].register_forward_hook(lambda _m, _i, out, heard=heard: heard.append(out))
+        model(torch.randn(2, 1, 32, dtype=torch.float64))
+        handle.remove()
+        assert (heard[0][0] - heard[0][1]).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("padding", ["periodic", "zero", "reflect"])
 def test_channels_last_is_kept_and_changes_nothing(padding):
     model, x = UNet(2, 3, hidden_channels=8, levels=2, padding=padding), torch.randn(2, 2, 16, 16)

@@ -79,7 +79,7 @@ def _work(
 
 def build(options: Namespace, houses: Houses) -> None:
     def stage(prepared: runs.Prepared, run: runfolder.RunFolder) -> None:
-        for report in runs.verify(prepared, run, say):
+        for report in runs.verify(prepared, run, say, options.anyway):
             say(f"report: {report}")
         next_command("verify", str(run.path), "verify.runs=16")
 
@@ -89,7 +89,7 @@ def build(options: Namespace, houses: Houses) -> None:
 
 def train(options: Namespace, houses: Houses) -> None:
     options.command = "train"
-    done = _work(options, houses(), "models", lambda prepared, run: runs.train(prepared, run, say))
+    done = _work(options, houses(), "models", lambda prepared, run: runs.train(prepared, run, say, options.anyway))
     for _, words in done:
         next_command("build", *words)
 

@@ -51,6 +51,7 @@ IMPORT = Option(
     "--import", "PACKAGE", "let the recipe or model name classes of this package, and so run its code", repeated=True
 )
 FORCE = Option("--force", "", "go on although the recipe has changed; stages that depend on the change are done again")
+ANYWAY = Option("--anyway", "", "train although the budget check says that the classical solver cannot be beaten by 2")
 OUT = Option("--out", "FOLDER", "the run folder; default runs/NAME, with the name in the recipe")
 
 OVERRIDES = (
@@ -66,8 +67,9 @@ COMMANDS = {
             "build",
             "RECIPE ... [key=value ...]",
             "simulate, train and verify what recipes describe",
-            "Checks every recipe whole, then simulates with the classical solver, trains each model, rolls them out on "
-            "unseen runs, and writes a report. Each stage is kept in the run folder: after Ctrl-C or a crash the same "
+            "Checks every recipe whole, says what a network may cost at the most, simulates with the classical solver, "
+            "trains each model, rolls them out on unseen runs, and writes a report. Each stage is kept in the run "
+            "folder: after Ctrl-C or a crash the same "
             "command continues.",
             (
                 ("slipstream build examples/kolmogorov.yaml", ""),
@@ -76,7 +78,7 @@ COMMANDS = {
                     "another flow, beside the first",
                 ),
             ),
-            options=(OUT, FORCE, IMPORT),
+            options=(OUT, ANYWAY, FORCE, IMPORT),
         ),
         Command(
             "simulate",
@@ -113,7 +115,7 @@ COMMANDS = {
             "Does the first stages of build: simulates what is missing, then trains each model. Interrupted training is "
             "continued exactly by the same command.",
             (("slipstream train examples/kolmogorov.yaml models.label-free.train.minutes=1", ""),),
-            options=(OUT, FORCE, IMPORT),
+            options=(OUT, ANYWAY, FORCE, IMPORT),
         ),
         Command(
             "verify",

@@ -25,6 +25,7 @@ class House:
     verify : ``(stepper, problem or data, *, rivals, training_seconds, ...)``; an assessment with ``verdict``, ``save(path)``, and
         a Rich view.
     pose : the problem that data pose, for recipes with ``data`` in place of a problem.
+    budget : ``(problem, steppers)``; how fast the classical solver is, as text, and whether training can pay (``worthwhile``).
     load : a saved stepper from its folder, classes of other packages only where allowed.
     filled : what steppers supply when they call an operator factory.
     kept_from_train, kept_from_verify : options that the command line sets by itself. A recipe must not give them, nor the first
@@ -39,6 +40,7 @@ class House:
     train: Callable[..., Any]
     verify: Callable[..., Any]
     pose: Callable[[Any], Any]
+    budget: Callable[..., Any]
     load: Callable[[str, Collection[str]], Any]
     filled: tuple[str, ...] = ("in_channels", "out_channels", "num_dims", "num_scalars")
     kept_from_train: tuple[str, ...] = ("folder", "resume", "force")
@@ -56,6 +58,8 @@ class House:
 def slipstream_house() -> House:
     """The real one. Imports torch and every room."""
     import slipstream as ss
+    from slipstream.assessment.budget import budget
+    from slipstream.data import Dataset
     from slipstream.objectives.objective import Objective
     from slipstream.operators.operator import Operator
     from slipstream.problems import Problem, Recorded
@@ -70,6 +74,7 @@ def slipstream_house() -> House:
         operator=Operator,
         train=ss.train,
         verify=ss.verify,
-        pose=Recorded.of,
+        pose=lambda data: Recorded.of(data.trajectories() if isinstance(data, Dataset) else data),
+        budget=budget,
         load=Stepper.from_pretrained,
     )

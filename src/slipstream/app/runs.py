@@ -15,6 +15,7 @@ from slipstream.app.arguments import make
 from slipstream.app.house import House
 from slipstream.app.recipes import Model, Recipe, objective
 from slipstream.app.runfolder import RunFolder
+from slipstream.errors import InputError
 from slipstream.pretrained import describe
 
 FRAMES, REPORT = "frames.zarr", "report.html"
@@ -55,6 +56,8 @@ def prepare(recipe: Recipe, house: House, allow: Collection[str] = ()) -> Prepar
     inputs: dict[str, Any] = {}
     if recipe.simulate is not None:
         inputs["simulate"] = {**base, "simulate": tree["simulate"]}
+    if recipe.models and recipe.data is None:
+        inputs["budget"] = {**base, "steppers": {n: tree["models"][n]["stepper"] for n in recipe.models}}
     models = {}
     for name, model in recipe.models.items():
         models[name] = _prepare_model(model, problem, data is not None, recipe.simulate is not None)
@@ -100,8 +103,24 @@ def _frames(prepared: Prepared, run: RunFolder) -> Any:
     return prepared.problem.simulate(**make(prepared.recipe.simulate, prepared.problem), out=run.path / FRAMES)
 
 
-def train(prepared: Prepared, run: RunFolder, say: Say) -> None:
+def check_budget(prepared: Prepared, run: RunFolder, say: Say, anyway: bool) -> None:
+    """Say what a network may cost; stop where the classical solver cannot be beaten, unless told to go on."""
+    if "budget" not in prepared.inputs:
+        return
+    if not run.done("budget"):
+        say("budget")
+        with run.stage("budget", prepared.inputs["budget"], []) as result:
+            found = prepared.house.budget(prepared.problem, {n: m[0] for n, m in prepared.models.items()})
+            result["sentence"], result["worthwhile"] = str(found), found.worthwhile
+    result = run.stages["budget"]["result"]
+    say(result["sentence"])
+    if not (result["worthwhile"] or anyway):
+        raise InputError("The classical solver wins before training has begun. Train all the same with --anyway.")
+
+
+def train(prepared: Prepared, run: RunFolder, say: Say, anyway: bool = False) -> None:
     """Train every model that is not trained yet."""
+    check_budget(prepared, run, say, anyway)
     simulate(prepared, run, say)
     for name, (stepper, minimised, own, learns) in prepared.models.items():
         stage = f"train {name}"
@@ -118,9 +137,9 @@ def train(prepared: Prepared, run: RunFolder, say: Say) -> None:
             stepper.save_pretrained(run.path / saved)
 
 
-def verify(prepared: Prepared, run: RunFolder, say: Say) -> list[Path]:
+def verify(prepared: Prepared, run: RunFolder, say: Say, anyway: bool = False) -> list[Path]:
     """Train what is missing, then roll every model out on unseen runs (or the test data) and write the reports."""
-    train(prepared, run, say)
+    train(prepared, run, say, anyway)
     reports = report_paths(run.path / REPORT, prepared.recipe.test)
     if _kept("verify", run, say):
         for verdict in run.stages["verify"]["result"]["verdicts"]:

@@ -25,6 +25,7 @@ from slipstream.assessment.metrics import (
 )
 from slipstream.assessment.spectra import energy_spectrum
 from slipstream.assessment.verdict import verdict
+from slipstream.data.dataset import Dataset
 from slipstream.data.store import Store
 from slipstream.errors import InputError
 from slipstream.problems.problem import Problem
@@ -39,7 +40,7 @@ THRESHOLDS = (0.8, 0.9, 0.95)
 
 def verify(
     stepper: Stepper,
-    data: Problem | Trajectories | Store | str | os.PathLike,
+    data: Problem | Trajectories | Dataset | str | os.PathLike,
     *,
     rivals: Mapping[str, Stepper] | None = None,
     runs: int = 4,
@@ -124,7 +125,7 @@ def verify(
 
 
 def _truth(
-    stepper: Stepper, data: Problem | Trajectories | Store | str | os.PathLike, runs: int, steps: int, seed: int
+    stepper: Stepper, data: Problem | Trajectories | Dataset | str | os.PathLike, runs: int, steps: int, seed: int
 ) -> tuple[Trajectories, Trajectories]:
     """Frames that are known (as many as anyone may want) and those to be predicted."""
     if runs < 1 or steps < 1:
@@ -135,7 +136,7 @@ def _truth(
         return whole[:, :ahead], whole[:, ahead:]
     if isinstance(data, (str, os.PathLike)):
         data = Store.open(data)
-    whole = data.trajectories() if isinstance(data, Store) else data
+    whole = data.trajectories() if isinstance(data, Dataset) else data
     if whole.runs < 1:
         raise InputError("verify got no runs to judge on.")
     if not bool(torch.isfinite(whole.frames).all()):

@@ -1,10 +1,12 @@
 """Sources of training windows, and data on disk."""
 
 from slipstream.data.choose import as_source
+from slipstream.data.dataset import Dataset
+from slipstream.data.pairs import FieldPairs
 from slipstream.data.pool import StatePool
 from slipstream.data.simulate import simulate
 from slipstream.data.source import Source
 from slipstream.data.store import Store
 from slipstream.data.windows import Windows
 
-__all__ = ["Source", "StatePool", "Store", "Windows", "as_source", "simulate"]
+__all__ = ["Dataset", "FieldPairs", "Source", "StatePool", "Store", "Windows", "as_source", "simulate"]

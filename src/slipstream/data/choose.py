@@ -6,6 +6,7 @@ import os
 
 from torch import nn
 
+from slipstream.data.dataset import Dataset
 from slipstream.data.pool import StatePool
 from slipstream.data.source import Source
 from slipstream.data.store import Store
@@ -18,7 +19,7 @@ from slipstream.trajectories import Trajectories
 RUNS, STEPS = 32, 64
 """Trajectories that a problem is asked for when training needs labels and none are given."""
 
-Data = Source | Problem | Trajectories | Store | str | os.PathLike
+Data = Source | Problem | Trajectories | Dataset | str | os.PathLike
 
 
 def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 8, seed: int = 0) -> Source:
@@ -26,8 +27,8 @@ def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 
 
     Parameters
     ----------
-    data : a source (taken as it is), trajectories, a store or its path; or a problem, which is then simulated (with labels: `RUNS`
-        trusted trajectories of `STEPS` frames; label-free: starts for a state pool by the fast solver).
+    data : a source (taken as it is), trajectories, a data set, the path of a store; or a problem, which is then simulated (with labels:
+        `RUNS` trusted trajectories of `STEPS` frames; label-free: starts for a state pool by the fast solver).
     module, objective : decide how many frames a window needs, and whether labels are among them.
     batch : windows a training step sees.
     seed : of what a problem is simulated with.
@@ -41,8 +42,12 @@ def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 
         data = data.simulate(RUNS, max(STEPS, past + future), seed)
     if isinstance(data, (str, os.PathLike)):
         data = Store.open(data)
-    if not isinstance(data, (Trajectories, Store)):
-        raise InputError(f"Training needs a problem, trajectories, a store or a source; got {type(data).__name__}.")
+    if not isinstance(data, (Trajectories, Dataset)):
+        raise InputError(f"Training needs a problem, trajectories, a data set or a source; got {type(data).__name__}.")
+    if isinstance(data, Dataset) and (future == 0 or not isinstance(data, Store)):
+        data = data.trajectories()
     if future == 0:
-        return StatePool(data.trajectories() if isinstance(data, Store) else data, past, batch)
+        assert isinstance(data, Trajectories)
+        return StatePool(data, past, batch)
+    assert isinstance(data, (Trajectories, Store))
     return Windows(data, past + future, batch)

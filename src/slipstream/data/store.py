@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from slipstream.channels import Channel, as_channels
+from slipstream.data.dataset import Dataset
 from slipstream.data.layout import Layout, chunk_of, differences, lay_out, read_array, read_record
 from slipstream.data.writer import Writer
 from slipstream.errors import InputError, StoreError
@@ -21,7 +22,7 @@ from slipstream.grids import Grid
 from slipstream.trajectories import Parameters, Trajectories
 
 
-class Store:
+class Store(Dataset):
     """Trajectories on disk, a Zarr v3 group: larger than memory, readable while they grow, safe against any death.
 
     Runs are simulated and written in blocks, because how many runs a solver carries at once can change the last bit of each.

@@ -171,7 +171,9 @@ class Problem:
         frames, parameters = self.sample(runs, seed)
         with torch.no_grad():
             result = self.march(self.reference(), frames.double(), parameters, steps)
-        return self.trajectories(result.float(), parameters, about={"seed": seed, "solver": str(self.reference_setting)})
+        return self.trajectories(
+            result.float(), parameters, about={"seed": seed, "solver": str(self.reference_setting)}
+        )
 
     def march(self, stepper: Stepper, frames: Tensor, parameters: Parameters, steps: int) -> Tensor:
         """The last frame of each run and those that follow, `steps` in all, in the dtype of `frames`."""

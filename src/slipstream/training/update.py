@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from torch import nn
 
 from slipstream.objectives.objective import Loss, Objective
 from slipstream.trajectories import Window
+
+ADAM = partial(torch.optim.Adam, foreach=True)
+"""All weights in one call: a stepper of many small networks would spend its time between them otherwise."""
 
 
 class Update:
@@ -49,7 +53,7 @@ class Descent(Update):
     def __init__(
         self,
         lr: float = 1e-3,
-        optimiser: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        optimiser: Callable[..., torch.optim.Optimizer] = ADAM,
         clip: float | None = 1.0,
     ) -> None:
         self.lr, self.optimiser, self.clip = lr, optimiser, clip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from slipstream.errors import InputError
 from slipstream.grids import Grid, resample
-from slipstream.operators.layers import SpectralConv
+from slipstream.operators.layers import SpectralConv, fourier
 
 GRIDS = [
     ((8,), (16,)),
@@ -114,6 +116,32 @@ def test_exporting_leaves_nothing_behind_that_a_later_call_would_use():
     program = torch.export.export(conv, (x,))
     assert type(conv(x)) is torch.Tensor
     assert torch.equal(program.module()(x), conv(x))
+
+
+def test_tables_are_marked_as_constants_in_the_compiler_s_own_way():
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(marked).items() <= vars(fourier._build).items()
+    assert vars(marked)
+
+
+COMPILED = """
+import torch
+from slipstream.operators.layers import SpectralConv
+for form in ("fft", "dft"):
+    conv = SpectralConv(3, 2, (4, 4), form).double()
+    compiled = torch.compile(conv, fullgraph=True, backend="eager")
+    for batch, points in ((1, (8, 8)), (2, (12, 9)), (3, (16, 10))):
+        x = torch.randn(batch, 3, *points, dtype=torch.float64)
+        torch.testing.assert_close(compiled(x), conv(x), rtol=0, atol=1e-13)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_one_compiled_layer_serves_several_grids():
+    """In a process of its own: the compiler does not see through annotations that are checked at run time."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+    assert done.stdout.strip() == "equal", done.stderr
 
 
 def test_the_dft_form_has_no_complex_number_in_its_graph():

@@ -70,14 +70,15 @@ def _build(space: tuple[int, ...], kept: Kept, dtype: torch.dtype, device: torch
 
 
 _remembered = lru_cache(maxsize=64)(_build)
-_constant = torch.compiler.assume_constant_result(_build)
+# What `torch.compiler.assume_constant_result` sets; calling it would import the whole compiler with the package.
+_build._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def tables(space: Sequence[int], kept: Kept, like: Tensor) -> Tables:
     """The matrices for a grid of `space` points; remembered, except while a graph is traced or tensors are not real ones."""
-    arguments = (tuple(int(n) for n in space), kept, like.dtype, like.device)
+    arguments = (tuple(space), kept, like.dtype, like.device)
     if torch.compiler.is_compiling():
-        return _constant(*arguments)
+        return _build(*arguments)
     return _remembered(*arguments) if type(like) is Tensor else _build(*arguments)
 
 

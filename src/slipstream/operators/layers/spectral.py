@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -72,7 +73,8 @@ class SpectralConv(nn.Module):
 
         `base` is used up: it must be contiguous, and its memory may become that of the result, which saves two passes over it.
         """
-        space = x.shape[2:]
+        # Counts, never symbols: tables are made for one grid, and a compiled graph is made again for another.
+        space = tuple(operator.index(n) for n in x.shape[2:])
         kept = kept_modes(self.n_modes, space)
         if self._form == "dft":
             matrices = tables(space, kept, x)
