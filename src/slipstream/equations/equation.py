@@ -38,6 +38,23 @@ class Parameter:
             )
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a stepper keeps Fourier coefficients while it marches, and the nonlinear part in that layout.
+
+    Attributes
+    ----------
+    forward : field (batch, channel, *space) to coefficients. inverse : coefficients to field, on the grid or on another over its box.
+    from_half : a half spectrum or a symbol (as of `torch.fft.rfftn`) in this layout.
+    nonlinear : coefficients and parameters to the rate that `Equation.linear` and `Equation.force` leave over.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor, Grid | None], Tensor]
+    from_half: Callable[[Tensor], Tensor]
+    nonlinear: Callable[[Tensor, Parameters], Tensor]
+
+
 class Equation:
     """A PDE ``u_t = rate(u)``.
 
@@ -70,6 +87,10 @@ class Equation:
         result = d.forward(self.rate(d.inverse(u_hat), d, p))
         linear = self.linear(d.grid, p)
         return result if linear is None else result - linear * u_hat
+
+    def form(self, d: Spectral) -> Form:
+        """The layout in which steppers march this equation: the half spectrum, unless a faster one is known."""
+        return Form(d.forward, d.inverse, lambda half: half, lambda u_hat, p: self.nonlinear(u_hat, d, p))
 
     def force(self, d: Spectral, p: Parameters) -> Shaped[Tensor, "batch channel *wavenumber"] | None:
         """The part of `rate` that does not depend on the state, or None where `nonlinear` contains it."""

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from slipstream.channels import Channel
 from slipstream.equations.calculus import Calculus
-from slipstream.equations.equation import Equation, Parameter
+from slipstream.equations.equation import Equation, Form, Parameter
 from slipstream.equations.spectral import Spectral
+from slipstream.equations.vorticity import VorticityAdvection
 from slipstream.grids import Grid
 from slipstream.trajectories import Parameters
 
@@ -102,6 +103,17 @@ class VorticityFlow(Equation):
         products = d.forward(torch.cat([u * v, u * u - v * v], dim=1))
         advection = (ky**2 - kx**2) * products[:, :1] + kx * ky * products[:, 1:]
         return -d.kept * advection
+
+    def form(self, d: Spectral) -> Form:
+        """The kept modes as a centred box: two complex transforms an evaluation instead of four real ones."""
+        advection = VorticityAdvection(d.grid, d.dtype, d.device, factor=-1.0)
+        modes = advection.modes
+        return Form(
+            modes.forward,
+            lambda box, grid: d.inverse(modes.to_half(box), grid),
+            modes.from_half,
+            lambda box, p: advection.centred(box),
+        )
 
     def force(self, d: Spectral, p: Parameters) -> Shaped[Tensor, "batch channel *wavenumber"]:
         push = p["forcing"].expand(-1, -1, *d.grid.shape)

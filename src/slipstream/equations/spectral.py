@@ -28,7 +28,7 @@ class Spectral(Calculus):
     def __init__(
         self, grid: Grid, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
     ) -> None:
-        self.grid, self.num_dims, self.dtype = grid, grid.num_dims, dtype
+        self.grid, self.num_dims, self.dtype, self.device = grid, grid.num_dims, dtype, device
         self.axes = tuple(range(-grid.num_dims, 0))
         exact = grid.wavenumbers(torch.float64)
         self.wavenumbers = tuple(k.to(dtype=dtype, device=device) for k in exact)

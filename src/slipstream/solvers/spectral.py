@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slipstream.equations.equation import Equation
+from slipstream.equations.equation import Equation, Form
 from slipstream.equations.spectral import Spectral
 from slipstream.errors import InputError, UnstableStep
 from slipstream.grids import Grid, resample
@@ -16,7 +16,7 @@ from slipstream.solvers.schemes import ETDRK2, Scheme
 from slipstream.stepper import State, Stepper
 from slipstream.trajectories import Parameters, take
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 19
 """Runs are marched together as long as their coefficients stay below this size: what a core's cache keeps."""
 
 
@@ -74,7 +74,7 @@ class SpectralStepper(Stepper):
         self.inner, self.grid, self.frames_grid = grid, frames_grid or grid, frames_grid
         self.scheme, self.guard = scheme, guard
         self.channels = equation.channels
-        self._calculi: dict[tuple[torch.dtype, torch.device], Spectral] = {}
+        self._calculi: dict[tuple[torch.dtype, torch.device], tuple[Spectral, Form]] = {}
         self._known: dict[tuple, tuple[Tensor, ...]] = {}
 
     @property
@@ -83,20 +83,22 @@ class SpectralStepper(Stepper):
 
     def calculus(self, u: Tensor) -> Spectral:
         """The spectral calculus in the dtype and on the device of a field."""
-        key = (u.dtype, u.device)
-        if key not in self._calculi:
-            self._calculi[key] = Spectral(self.inner, u.dtype, u.device)
-        return self._calculi[key]
+        return self._tools(u.dtype, u.device)[0]
+
+    def _tools(self, dtype: torch.dtype, device: torch.device) -> tuple[Spectral, Form]:
+        if (dtype, device) not in self._calculi:
+            d = Spectral(self.inner, dtype, device)
+            self._calculi[dtype, device] = d, self.equation.form(d)
+        return self._calculi[dtype, device]
 
     def start(self, frames: Float[Tensor, "batch time channel *space"], parameters: Parameters) -> State:
         self.check(frames)
         u = resample(frames[:, -1], self.grid, self.inner, "truncate") if self.frames_grid else frames[:, -1]
         if self.guard:
             self.check_step(u, parameters)
-        d = self.calculus(u)
-        return State(
-            (parameters, tuple(self._piece(d.forward(u[i]), u[i], take(parameters, i)) for i in self._chunks(u)))
-        )
+        _, form = self._tools(u.dtype, u.device)
+        pieces = (self._piece(form.forward(u[i]), u[i], take(parameters, i)) for i in self._chunks(u))
+        return State((parameters, tuple(pieces)))
 
     def advance(
         self, state: State, parameters: Parameters, generator: torch.Generator | None = None
@@ -105,17 +107,15 @@ class SpectralStepper(Stepper):
         if known is not parameters:
             pieces = self._with_parameters(pieces, parameters)
         new = tuple(self._march(piece) for piece in pieces)
-        d = self._calculi[self._key(new[0])]
-        frames = [d.inverse(piece.u_hat, self.frames_grid) for piece in new]
+        frames = [self._form(piece).inverse(piece.u_hat, self.frames_grid) for piece in new]
         frame = frames[0] if len(frames) == 1 else torch.cat(frames)
         return replace(state, values=(parameters, new)), frame[:, None]
 
     def _march(self, piece: _Piece) -> _Piece:
-        d = self._calculi[self._key(piece)]
-        nonlinear, p, force = self.equation.nonlinear, piece.p, piece.force
+        nonlinear, p, force = self._form(piece).nonlinear, piece.p, piece.force
 
         def rate(u_hat: Tensor) -> Tensor:
-            n = nonlinear(u_hat, d, p)
+            n = nonlinear(u_hat, p)
             return n if force is None else n + force
 
         u_hat = piece.u_hat
@@ -123,9 +123,8 @@ class SpectralStepper(Stepper):
             u_hat = self.scheme.step(u_hat, rate, piece.coefficients)
         return replace(piece, u_hat=u_hat)
 
-    def _key(self, piece: _Piece) -> tuple[torch.dtype, torch.device]:
-        real = piece.u_hat.real.dtype
-        return real, piece.u_hat.device
+    def _form(self, piece: _Piece) -> Form:
+        return self._tools(piece.u_hat.real.dtype, piece.u_hat.device)[1]
 
     def _chunks(self, u: Tensor) -> list[slice]:
         bytes_a_run = u[0].numel() * u.element_size()
@@ -133,14 +132,14 @@ class SpectralStepper(Stepper):
         return [slice(i, i + size) for i in range(0, u.shape[0], size)]
 
     def _piece(self, u_hat: Tensor, like: Tensor, parameters: Parameters) -> _Piece:
-        d = self.calculus(like)
+        d, form = self._tools(like.dtype, like.device)
         p = self.equation.ready(parameters, like)
         for name, spec in self.equation.parameters.items():
             spec.check(name, p[name])
         linear = self.equation.linear(self.inner, p)
-        if linear is None:
-            linear = like.new_zeros([1] * u_hat.ndim)
-        return _Piece(u_hat, p, self._coefficients(linear), self.equation.force(d, p))
+        linear = like.new_zeros([1] * u_hat.ndim) if linear is None else form.from_half(linear)
+        force = self.equation.force(d, p)
+        return _Piece(u_hat, p, self._coefficients(linear), None if force is None else form.from_half(force))
 
     def _with_parameters(self, pieces: tuple[_Piece, ...], parameters: Parameters) -> tuple[_Piece, ...]:
         result, first = [], 0
