@@ -17,8 +17,8 @@ test-slow: .venv-dev/ready
 	OMP_NUM_THREADS=1 .venv-dev/bin/python -m pytest -m slow
 
 lint: .venv-dev/ready
-	.venv-dev/bin/ruff check src tests studies benchmarks
-	.venv-dev/bin/ruff format --check src tests studies benchmarks
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
 
 docs: .venv-docs/ready
