@@ -397,7 +397,7 @@ def nobody():
 
 
 def test_no_permission_is_said(full, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own folders are closed to others
+    for folder in (tmp_path, *tmp_path.parents[:3]):  # pytest's own folders are closed to others
         if folder.stat().st_uid == os.getuid() and folder != folder.parent:
             folder.chmod(0o755)
     for folder in (full, full / "complete"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -147,5 +148,12 @@ def joined() -> Processes:
         return Processes()
     if dist.is_torchelastic_launched() and not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     return Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Processes()
+
+
+def _leave() -> None:
+    """Leave the group together: one that goes while another still talks to it may be aborted on its way out."""
+    with suppress(RuntimeError):  # the others may have died; then there is nobody to wait for
+        dist.monitored_barrier(timeout=timedelta(seconds=10))
+    dist.destroy_process_group()
