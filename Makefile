@@ -5,7 +5,7 @@ PIP_ARGS ?=
 INSTALL   = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 RECIPES   = examples/kolmogorov.yaml
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: .venv/ready
 	.venv/bin/slipstream build $(RECIPES) --anyway
@@ -21,11 +21,10 @@ lint: .venv-dev/ready
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy
 
-docs: .venv-docs/ready
-	.venv-docs/bin/python -m sphinx -W --keep-going -b html docs docs/_build/html
-
 bench: .venv-bench/ready
-	.venv-bench/bin/python -m benchmarks.store
+	.venv-bench/bin/python benchmarks/store.py
+	.venv-bench/bin/python benchmarks/spectral.py
+	.venv-bench/bin/python benchmarks/fno.py
 
 # torch first and pinned: a bare range would bring the largest build there is for this platform.
 .venv/ready: pyproject.toml constraints.txt
@@ -40,12 +39,6 @@ bench: .venv-bench/ready
 	.venv-dev/bin/python $(INSTALL) -e '.[test,lint]'
 	touch $@
 
-.venv-docs/ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python $(INSTALL) torch
-	.venv-docs/bin/python $(INSTALL) -e '.[docs]'
-	touch $@
-
 .venv-bench/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python $(INSTALL) torch
@@ -53,4 +46,4 @@ bench: .venv-bench/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-dev .venv-docs .venv-bench
+	rm -rf .venv .venv-dev .venv-bench

@@ -135,6 +135,9 @@ def test_an_interval_that_the_reference_cannot_carry_is_refused_with_one_that_wo
     w = Window(torch.zeros(1, 1, 1, 32, 32), slow.grid, slow.interval)
     with pytest.raises(InputError, match=r"interval=0\.\d+ would do"):
         PhysicsResidual()(stepper, w, generator)
+    with pytest.raises(InputError, match=r"interval=0\.\d+ would do"):
+        (0.5 * PhysicsResidual() + Supervised()).check(stepper)
+    Supervised().check(stepper)
 
 
 def test_a_problem_without_equation_is_refused(data, generator):

@@ -79,6 +79,8 @@ def _prepare_model(model: Model, problem: Any, has_data: bool, simulates: bool) 
     with model.stepper.node.placed():
         describe(stepper)  # what cannot be saved is refused now, not after the training
     minimised = objective(model, problem)
+    with model.node.placed():
+        minimised.check(stepper)
     own = make(model.data, problem)
     labels = minimised.frames_needed(stepper)[1]
     if labels > 0 and own is None and not has_data and not simulates:

@@ -33,6 +33,9 @@ class Objective:
         """How many known frames a window must hold, and how many later frames as labels (0: label-free)."""
         return getattr(module, "history", 1), 0
 
+    def check(self, module: nn.Module) -> None:
+        """Refuse a module that it cannot judge, before any work is spent on it."""
+
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
         raise TypeError(
             f"{type(self).__name__} is not callable: an objective defines __call__(module, window, generator)."
@@ -60,6 +63,10 @@ class Sum(Objective):
     def frames_needed(self, module: nn.Module) -> tuple[int, int]:
         needs = [o.frames_needed(module) for _, o in self.terms]
         return max(p for p, _ in needs), max(f for _, f in needs)
+
+    def check(self, module: nn.Module) -> None:
+        for _, objective in self.terms:
+            objective.check(module)
 
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
         losses = [(w, o(module, window, generator)) for w, o in self.terms]

@@ -51,6 +51,9 @@ class PhysicsResidual(Objective):
         self.problem, self.calculus, self.calls, self.trusted = problem, calculus, calls, trusted
         self._checked: set[int] = set()
 
+    def check(self, module: nn.Module) -> None:
+        self._problem(module)
+
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
         problem = self._problem(module)
         past = window.frames[:, : module.history]
