@@ -23,6 +23,7 @@ CASES: dict[str, Objective] = {
     "supervised-unrolled": Supervised(RelativeL2(squared=True), calls=2),
     "supervised-h1": Supervised(RelativeH1()),
     "residual": PhysicsResidual(trusted=1.0),
+    "residual-integrated": PhysicsResidual(integrated=True, trusted=1.0),
     "residual-unrolled": PhysicsResidual(calls=2, trusted=1.0),
     "residual-differences": PhysicsResidual(calculus=partial(FiniteDifferences, accuracy=4), trusted=1.0),
     "sum": 0.5 * PhysicsResidual(trusted=1.0) + Supervised(),
@@ -127,6 +128,17 @@ def test_the_truth_leaves_a_small_residual_and_persistence_a_large_one(data):
     lazy = PhysicsResidual(trusted=1.0)(Known(data.frames[:, :1]), w, torch.Generator()).total
     assert float(true) < 0.01 * float(lazy)
     assert 0.2 < float(lazy) < 5
+
+
+def test_the_integrated_residual_sums_what_pairs_leave(data, generator):
+    torch.manual_seed(0)
+    stepper = Staggered(UNET, PROBLEM, space=2, time=2)
+    w = window(PhysicsResidual(), stepper, data)
+    loss = PhysicsResidual(integrated=True, trusted=1.0)(stepper, w, generator)
+    frames = torch.cat([w.frames[:, -1:], stepper(w.frames, w.parameters)], dim=1)
+    left = PROBLEM.residual(frames, w.parameters) * PROBLEM.interval / PROBLEM.statistics.increment[0]
+    expected = torch.stack([left[:, 0], left[:, 0] + left[:, 1]]).square().mean()
+    assert torch.allclose(loss.total, expected, rtol=1e-4)
 
 
 def test_an_interval_that_the_reference_cannot_carry_is_refused_with_one_that_would_do(data, generator):
