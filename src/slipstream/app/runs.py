@@ -165,8 +165,10 @@ def report_paths(path: Path, test: Collection[str]) -> dict[str, Path]:
 
 
 def training_seconds(stages: Mapping[str, Any], models: Mapping[str, Any]) -> float:
-    """What the model that is judged cost before its first use, continuations included."""
-    return stages[f"train {next(iter(models))}"]["seconds"]
+    """What the model that is judged cost before its first use: continuations, and simulated labels where it learnt from them."""
+    train = stages[f"train {next(iter(models))}"]
+    labels = stages["simulate"]["seconds"] if train["inputs"]["simulate"] is not None else 0.0
+    return train["seconds"] + labels
 
 
 def assess(

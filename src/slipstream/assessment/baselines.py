@@ -11,26 +11,27 @@ from slipstream.steppers.rolling import rollout
 from slipstream.trajectories import Trajectories
 
 Frames = Float[Tensor, "run time channel *space"]
+Known = Float[Tensor, "run known channel *space"]
 
 
-def persistence(known: Frames, truth: Frames) -> Frames:
+def persistence(known: Known, truth: Frames) -> Frames:
     """Nothing changes: the last known frame for ever."""
     return known[:, -1:].expand_as(truth)
 
 
-def mean(known: Frames, truth: Frames) -> Frames:
+def mean(known: Known, truth: Frames) -> Frames:
     """The spatial mean of the truth in every channel: VRMSE 1 by definition."""
     axes = tuple(range(3, truth.ndim))
     return truth.mean(axes, keepdim=True).expand_as(truth)
 
 
-def linear_extrapolation(known: Frames, truth: Frames) -> Frames:
+def linear_extrapolation(known: Known, truth: Frames) -> Frames:
     """The last change goes on at its pace; needs two known frames."""
     ahead = torch.arange(1, truth.shape[1] + 1, dtype=truth.dtype).reshape([1, -1] + [1] * (truth.ndim - 2))
     return known[:, -1:] + ahead * (known[:, -1:] - known[:, -2:-1])
 
 
-def simple(known: Frames, truth: Frames) -> dict[str, Frames]:
+def simple(known: Known, truth: Frames) -> dict[str, Frames]:
     """All that fit what is known."""
     result = {"persistence": persistence(known, truth), "mean": mean(known, truth)}
     if known.shape[1] > 1:

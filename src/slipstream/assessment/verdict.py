@@ -14,6 +14,11 @@ def verdict(a: Assessment) -> str:
     error = errors[-1]
     if not math.isfinite(error):
         return f"{name} failed: none of the {a.runs} runs stayed finite to the end."
+    if a.failures:
+        return (
+            f"{name} failed in {len(a.failures)} of {a.runs} runs; the error of the others, {_percent(error)} at the end, "
+            "says nothing about these, and no speed is quoted."
+        )
     after = f"after {len(a.times)} frames" if a.subject.interval else "on unseen cases"
     trust = ""
     if a.reference is not None and error < 10 * a.reference.error[-1]:

@@ -77,7 +77,9 @@ def verify(
     known = before if steady else before[:, -(1 if problem is not None else max(1, stepper.history)) :]
     arms = {MODEL: rollout(stepper, known, truth.steps, guard=False)}
     for name, rival in rivals.items():
-        arms[name] = rollout(rival, known if rival.history <= known.steps else before, truth.steps, guard=False)
+        # Whoever can make starting frames does, like the model: true ones would be an advantage.
+        able = rival.history <= known.steps or rival.starter is not None
+        arms[name] = rollout(rival, known if able else before, truth.steps, guard=False)
     predictions = {name: arm.frames for name, arm in arms.items()}
     predictions |= {} if steady else baselines.simple(before.frames, truth.frames)
     if steady:
@@ -113,7 +115,7 @@ def verify(
         examples=_examples(predictions[MODEL], truth, times, failed),
         notes=_notes(problem, known, truth, steady),
     )
-    if problem is not None and ladder and not steady and failed < truth.runs:
+    if problem is not None and ladder and not steady and not failed:  # survivors alone would flatter
         rungs = speed.ladder(problem, known, truth)
         error = result.metrics[MODEL]["relative_l2"][-1]
         if math.isfinite(error):
