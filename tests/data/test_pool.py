@@ -9,6 +9,7 @@ from slipstream.channels import Channel
 from slipstream.data.pool import StatePool
 from slipstream.errors import InputError
 from slipstream.grids import Grid
+from slipstream.problems import DecayingFlow, KolmogorovFlow
 from slipstream.trajectories import Trajectories
 
 
@@ -69,8 +70,36 @@ def test_a_pool_continues_exactly(generator):
     assert all(torch.equal(a, b) for a, b in zip(run(second, h, 6), expected[4:], strict=True))
 
 
+def test_predictions_that_are_far_off_start_afresh():
+    pool, generator = StatePool(starts(), batch=4, size=4, reset=1e-9, trust=0.5), torch.Generator().manual_seed(0)
+    window, outputs = pool.next(generator), torch.full((4, 1, 1, 4), 7.25)
+    pool.feedback(window, outputs, torch.tensor([0.1, 0.6, 0.4, 3.0]))
+    moved = (pool._frames == 7.25).flatten(1).all(1)
+    assert moved[window.token].tolist() == [True, False, True, False]
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(InputError, match="7 consecutive"):
         StatePool(starts(), history=7)
     with pytest.raises(InputError, match="reset"):
         StatePool(starts(), reset=0.0)
+
+
+def test_starts_of_a_problem_are_stretches_of_its_marches(generator):
+    problem = DecayingFlow(num_points=16, reynolds=20, interval=0.05, warm_up=0.1)
+    pool = StatePool.of(problem, history=2, batch=4, runs=3, frames=4, apart=3, seed=5)
+    initial, parameters = problem.sample(3, 5)
+    with torch.no_grad():
+        whole = problem.march(problem.solver(guard=False), initial, parameters, 11)
+    expected = torch.stack([whole[:, i : i + 2] for i in (0, 3, 6, 9)], dim=1).flatten(0, 1)
+    assert torch.equal(pool.starts.frames, expected)
+    window = pool.next(generator)
+    assert all(any(torch.equal(w, e) for e in expected) for w in window.frames)
+
+
+def test_starts_of_a_stationary_problem_lie_far_apart():
+    problem = KolmogorovFlow(num_points=16, reynolds=20, interval=0.1, warm_up=2.0)
+    pool = StatePool.of(problem, runs=2, frames=3)
+    near, far = (pool.starts.frames[i, 0] for i in (0, 1))
+    moved = float((far - near).square().mean().sqrt())
+    assert moved > 4 * problem.statistics.increment[0]

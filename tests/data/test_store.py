@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from slipstream.channels import Channel
 from slipstream.data import layout, writer
 from slipstream.data.layout import chunk_of
-from slipstream.data.lock import Lock
 from slipstream.data.store import Store
 from slipstream.errors import InputError, ShapeError, StoreError
 from slipstream.grids import Axis, Grid
+from slipstream.lock import Lock
 from slipstream.trajectories import Trajectories
 
 RUNS, STEPS, BLOCK = 5, 11, 2
@@ -300,7 +300,7 @@ def test_a_second_process_is_refused_by_name_and_a_dead_one_locks_nothing(full):
     child = os.fork()
     if child == 0:  # holds the lock until it is killed
         try:
-            lock = Lock(full / "complete" / "writer", "the store")
+            lock = Lock(full / "complete" / "writer", "The store", "wait")
             os.write(tells, b"!")
             signal.pause()
             lock.release()
@@ -308,13 +308,23 @@ def test_a_second_process_is_refused_by_name_and_a_dead_one_locks_nothing(full):
             os._exit(1)
     assert os.read(hears, 1) == b"!"
     try:
-        with pytest.raises(StoreError, match=rf"being written by process {child} on {os.uname().nodename}"):
+        with pytest.raises(StoreError, match=rf"in use by process {child} on {os.uname().nodename}.*mode='r'"):
             Store.open(full, "a")
         assert torch.equal(Store.open(full).trajectories().frames, FRAMES)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     Store.open(full, "a").close()
+
+
+def test_a_store_that_cannot_be_continued_is_let_go_of(full):
+    """The error is at hand, and with it everything that was on the way to it."""
+    (full / "viscosity" / "c.0").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"viscosity.* is damaged") as error:
+            Store.create(full, **ARGUMENTS)
+        assert error.traceback
+        Store.open(full, "a").close()
 
 
 def test_one_process_does_not_write_twice_either(path):
@@ -405,7 +415,7 @@ def test_no_permission_is_said(full, tmp_path):
     (full / "complete" / "writer").chmod(0o444)
     try:
         with nobody():
-            with pytest.raises(StoreError, match=r"flow\.zarr cannot be written: Permission denied"):
+            with pytest.raises(StoreError, match=r"flow\.zarr is not writable: Permission denied"):
                 Store.open(full, "a")
             with pytest.raises(StoreError, match=r"Could not make a store at .*: Permission denied"):
                 Store.create(full / "inner.zarr", **ARGUMENTS)

@@ -225,7 +225,11 @@ def test_incomplete_runs_are_refused_and_complete_ones_taken(tmp_path):
 
 def test_the_state_of_other_windows_is_refused(sourced):
     state = sourced(3, 7).state_dict()
-    sourced(3, 5).load_state_dict(state)
-    for other in ({"length": 4}, {"stride": 2}, {"runs": slice(0, 3)}):
-        with pytest.raises(InputError, match="not the ones that were saved"):
+    for other, says in (
+        ({"batch": 5}, "batch was 7 and is 5"),
+        ({"length": 4}, "length was 3 and is 4"),
+        ({"stride": 2}, "stride was 1 and is 2"),
+        ({"runs": slice(0, 3)}, "windows was 147 and is 63"),
+    ):
+        with pytest.raises(InputError, match=says):
             sourced(**{"length": 3, "batch": 7, **other}).load_state_dict(state)

@@ -12,8 +12,10 @@ import pytest
 import torch
 import trainee
 
+from slipstream.data.source import check_layout
 from slipstream.errors import InputError, StoreError
 from slipstream.training.checkpoint import Checkpoints, checksum
+from slipstream.training.ema import EMA
 from slipstream.training.logs import Log
 from slipstream.training.schedules import Constant
 from slipstream.training.update import Descent
@@ -205,3 +207,70 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_step(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="Could not make"):
         trainee.everything(tmp_path / "file" / "run", act=lambda: pytest.fail("it trained"), act_at=1)
+
+
+def test_by_force_an_average_that_is_new_begins_with_the_weights_that_are_there(tmp_path):
+    trained, _ = trainee.everything(tmp_path, steps=20, ema=None)
+    module, _ = trainee.everything(tmp_path, steps=20, ema=EMA(0.9), force=True)
+    same_bits(module.state_dict(), trained.state_dict())
+    assert not torch.equal(trained.state_dict()["turn"], trainee.Net().state_dict()["turn"])
+
+
+class Batches(trainee.Pool):
+    """Refuses the state of another batch size, as sources do."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def state_dict(self):
+        return {**super().state_dict(), "layout": {"batch": self.batch}}
+
+    def load_state_dict(self, state):
+        check_layout("Batches", state, {"batch": self.batch})
+        super().load_state_dict(state)
+
+
+def test_a_source_that_refuses_its_state_ends_the_call_and_by_force_starts_afresh(tmp_path, capsys):
+    def go_on(batch, steps, **arguments):
+        source = Batches(batch)
+        module = trainee.Net()
+        training = trainee.loop.train(
+            module, source, trainee.Rotate(), steps=steps, folder=tmp_path, **{"show": False, **arguments}
+        )
+        return source.given, training.steps
+
+    assert go_on(4, 5) == (5, 5)
+    with pytest.raises(InputError, match=r"batch was 4 and is 3\. Continue with the same data"):
+        go_on(3, 5)
+    assert go_on(4, 7, force=True) == (7, 7), "by force a source that can goes on"
+    capsys.readouterr()
+    assert go_on(3, 9, force=True, show=True) == (2, 9)
+    assert "The source starts afresh: Batches cannot go on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_step_that_fails_is_not_lost(tmp_path, number):
+    """SIGTERM during a step that ends with an error: the caller who catches the error must still be stopped."""
+
+    def fail():
+        os.kill(os.getpid(), number)
+        raise ZeroDivisionError
+
+    caught = []
+    before = signal.signal(signal.SIGTERM, lambda *_: caught.append("SIGTERM"))
+    try:
+        expected = KeyboardInterrupt if number == signal.SIGINT else ZeroDivisionError
+        with pytest.raises(expected):
+            trainee.everything(tmp_path, act=fail, act_at=3)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught == ([] if number == signal.SIGINT else ["SIGTERM"])
+
+
+def test_what_a_killed_process_left_of_the_log_is_cleared_away(tmp_path):
+    trainee.everything(tmp_path, steps=4)
+    (tmp_path / ".log.csv.123").write_text("half")
+    (tmp_path / ".state-0000000009.safetensors.123").write_text("half")
+    trainee.everything(tmp_path, steps=4)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

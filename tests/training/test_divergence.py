@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipstream.errors import InputError
 from slipstream.training.divergence import Guard
 
 
@@ -59,3 +60,19 @@ def test_a_guard_goes_on_from_its_state(losses, cut):
     found = [first.judge(loss, {}) for loss in losses[:cut]]
     second.load_state_dict(first.state_dict())
     assert found + [second.judge(loss, {}) for loss in losses[cut:]] == expected
+
+
+@pytest.mark.parametrize("bad", [{"factor": 1.0}, {"patience": 0}, {"window": 0}, {"factor": math.nan}])
+def test_a_guard_that_cannot_judge_is_refused(bad):
+    with pytest.raises(InputError, match="Guard takes factor > 1"):
+        Guard(**bad)
+
+
+def test_a_state_of_a_longer_window_is_cut_to_this_one():
+    long, short = Guard(window=50), Guard(window=20)
+    for i in range(60):
+        long.judge(1.0 + i, {})
+    short.load_state_dict(long.state_dict())
+    short.judge(100.0, {})
+    assert list(short.recent) == [*(1.0 + i for i in range(41, 60)), 100.0]
+    assert short.ordered == sorted(short.recent)

@@ -75,7 +75,7 @@ def test_tensorboard_gets_every_figure_and_purges_what_is_done_again(tmp_path, m
     )
     assert written[0] == (str(tmp_path / "tensorboard"), 1)
     assert [(s[0], s[2]) for s in written[1:-1]] == [
-        (name, step) for step in (2, 4) for name in ("seconds", "rate", "total", "error", "size")
+        (name, step) for step in (2, 4) for name in ("seconds", "rate", "total", "error", "size", "gradient_norm")
     ]
     assert written[-1] == "closed"
 
@@ -122,3 +122,22 @@ def test_silence_when_asked(capsys):
 def test_times_are_readable():
     assert [duration(s) for s in (0, 59.2, 125, 3725)] == ["0:00", "1:00", "2:05", "1:02:05"]
     assert line(0.0, 0, 0.0, 1.0, 1.0).endswith("? left")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"step,total\n1,x\n", b"total\n1.0\n"])
+def test_a_file_that_is_no_log_is_refused(tmp_path, content):
+    (tmp_path / "log.csv").write_bytes(content)
+    with pytest.raises(StoreError, match=r"log\.csv .* Move it away to go on"):
+        Log(tmp_path / "log.csv")
+    assert (tmp_path / "log.csv").read_bytes() == content
+
+
+def test_a_disk_that_fails_is_one_error_that_says_what_to_do(tmp_path):
+    log = Log(tmp_path / "log.csv")
+    log.append({"step": 1, "total": 1.0})
+    (tmp_path / "log.csv").unlink()
+    (tmp_path / "log.csv").mkdir()
+    with pytest.raises(StoreError, match=r"Could not write .*log\.csv: Is a directory.*then make the same call again"):
+        log.append({"step": 2, "total": 1.0})
+    with pytest.raises(StoreError, match=r"Could not write .*log\.csv: Is a directory"):
+        log.sync()

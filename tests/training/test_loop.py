@@ -1,6 +1,7 @@
 """What a training does when nobody interrupts it."""
 
 import itertools
+import math
 import random
 import threading
 
@@ -10,8 +11,14 @@ import torch
 import trainee
 from torch import nn
 
-from slipstream.errors import DivergedTraining, InputError
+import slipstream
+from slipstream.channels import Channel
+from slipstream.data import Windows
+from slipstream.errors import DivergedTraining, InputError, StoreError
+from slipstream.objectives import Supervised
 from slipstream.objectives.objective import Loss, Objective
+from slipstream.problems import Problem
+from slipstream.stepper import Stepper
 from slipstream.training import loop
 from slipstream.training.callbacks import Callback, Validate
 from slipstream.training.checkpoint import Checkpoints, unpack
@@ -20,6 +27,7 @@ from slipstream.training.ema import EMA
 from slipstream.training.loop import train
 from slipstream.training.schedules import Cosine, Linear
 from slipstream.training.update import Descent, Update
+from slipstream.trajectories import Trajectories
 
 
 class Spy(Callback):
@@ -105,7 +113,9 @@ def test_training_solves_the_task():
     assert (training.steps, training.reason, training.folder) == (300, "the budget is spent", None)
 
 
-@pytest.mark.parametrize("budget", [{}, {"minutes": 1.0, "steps": 5}, {"steps": 0}, {"minutes": -1.0}])
+@pytest.mark.parametrize(
+    "budget", [{}, {"minutes": 1.0, "steps": 5}, {"steps": 0}, {"minutes": -1.0}, {"minutes": math.nan}]
+)
 def test_a_budget_is_minutes_or_steps(budget):
     with pytest.raises(InputError, match="either minutes= or steps="):
         train(trainee.Net(), trainee.Pool(), trainee.Rotate(), **budget)
@@ -186,7 +196,7 @@ def test_rows_are_means_over_their_steps(tmp_path):
     assert [row["total"] for row in training.history] == pytest.approx([7 / 3, 56 / 3, 64])
     assert [row["half"] for row in training.history] == pytest.approx([7 / 6, 56 / 6, 32])
     lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert lines[0] == "step,seconds,rate,total,half"
+    assert lines[0] == "step,seconds,rate,total,half,gradient_norm"
     assert [float(line.split(",")[3]) for line in lines[1:]] == [row["total"] for row in training.history]
 
 
@@ -283,7 +293,7 @@ def test_a_loss_that_stays_too_high_ends_training_and_no_state_is_saved_meanwhil
     module = nn.Linear(4, 4)
     with pytest.raises(
         DivergedTraining,
-        match=r"step 40: total = 60 after 10 steps above 50 x the median of 1 \(half = 30\).*of step 30",
+        match=r"step 40: total = 60 after 10 steps above 50 x the median of 1 \(half = 30, gradient_norm = .*\).*of step 30",
     ):
         train(module, trainee.Pool(), Fixed(losses), steps=50, guard=guard, folder=tmp_path, save_every=0.0, show=False)
     assert Checkpoints(tmp_path).read()[0]["step"] == 30
@@ -304,3 +314,93 @@ def test_an_update_may_be_anything_that_changes_the_module():
     module, _ = plain(level_loss(), update=Shrink(), steps=5)
     torch.manual_seed(1)
     assert torch.allclose(module.weight, nn.Linear(4, 4).weight / 32)
+
+
+# ---- what a training is given -----------------------------------------------------------------------------------------
+
+
+class Next(Stepper):
+    """A linear map of one frame to the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.interval, self.inner = 0.1, nn.Linear(4, 4)
+
+    def forward(self, past, parameters):
+        return self.inner(past)
+
+
+def known(runs=3, steps=6):
+    frames = torch.randn(runs, steps, 1, 4, generator=torch.Generator().manual_seed(0))
+    return Trajectories(frames, trainee.GRID, 0.1, (Channel("u"),))
+
+
+def weights_after(data, **arguments):
+    stepper = Next()
+    train(stepper, data, Supervised(), show=False, **{"steps": 5, **arguments})
+    return stepper.inner.weight.detach()
+
+
+def test_the_function_of_the_package_is_this_one():
+    assert slipstream.train is train
+
+
+@pytest.mark.parametrize("batch", [4, 8])
+def test_data_become_the_source_that_fits_with_as_many_windows_a_step(batch):
+    expected = weights_after(Windows(known(), 2, batch))
+    assert torch.equal(weights_after(known(), batch=batch), expected)
+    assert batch == 8 or not torch.equal(weights_after(known()), expected), "eight, unless it is said"
+
+
+def test_a_learning_rate_is_that_of_the_default_update():
+    assert torch.equal(weights_after(known(), lr=0.05), weights_after(known(), update=Descent(0.05)))
+    assert torch.equal(weights_after(known()), weights_after(known(), update=Descent(1e-3)))
+    with pytest.raises(InputError, match="to the update or to train, not to both"):
+        weights_after(known(), lr=0.05, update=Descent())
+
+
+class Costly(Problem):
+    """A problem that must not be simulated."""
+
+    def simulate(self, runs, steps=1, seed=0, out=None):
+        raise AssertionError("work was done before everything was checked")
+
+
+class Picky(Supervised):
+    def check(self, module):
+        raise InputError("this objective cannot judge that module.")
+
+
+def test_everything_is_refused_before_a_problem_is_simulated(tmp_path):
+    def refused(says, objective=None, error=InputError, **arguments):
+        with pytest.raises(error, match=says):
+            train(Next(), Costly(), objective or Supervised(), show=False, **arguments)
+
+    refused("either minutes= or steps=")
+    refused("log_every=0", steps=3, log_every=0)
+    refused("batch=0", steps=3, batch=0)
+    refused("save_every=nan", steps=3, save_every=math.nan)
+    refused("not to both", steps=3, lr=0.1, update=Descent())
+    refused("cannot judge that module", Picky(), steps=3)
+    with Checkpoints(tmp_path).locked():
+        refused("in use by process", error=StoreError, steps=3, folder=tmp_path)
+    with pytest.raises(AssertionError, match="work was done"):
+        train(Next(), Costly(), Supervised(), steps=3, show=False)
+
+
+def test_validation_needs_a_number_of_steps():
+    with pytest.raises(InputError, match="every=0"):
+        Validate(lambda module: {}, every=0)
+
+
+def test_a_gradient_that_is_not_finite_is_named_at_its_step():
+    class Steep(Objective):
+        def __call__(self, module, window, generator):
+            calls[0] += 1
+            size = module.weight.square().sum()
+            return Loss((size * 0.0).sqrt() if calls[0] == 4 else size)
+
+    calls = [0]
+    with pytest.raises(DivergedTraining, match=r"step 4: gradient_norm = nan"):
+        train(nn.Linear(4, 4), trainee.Pool(), Steep(), steps=6, show=False)

@@ -62,7 +62,7 @@ class Pool(Source):
         self.given += 1
         return Window(self.states[index][:, None, None].clone(), GRID, 0.1, token=index)
 
-    def feedback(self, window, outputs):
+    def feedback(self, window, outputs, scores=None):
         if outputs is None:
             return
         assert not outputs.requires_grad

@@ -27,7 +27,9 @@ def mean(known: Known, truth: Frames) -> Frames:
 
 def linear_extrapolation(known: Known, truth: Frames) -> Frames:
     """The last change goes on at its pace; needs two known frames."""
-    ahead = torch.arange(1, truth.shape[1] + 1, dtype=truth.dtype).reshape([1, -1] + [1] * (truth.ndim - 2))
+    ahead = torch.arange(1, truth.shape[1] + 1, dtype=truth.dtype, device=truth.device).reshape(
+        [1, -1] + [1] * (truth.ndim - 2)
+    )
     return known[:, -1:] + ahead * (known[:, -1:] - known[:, -2:-1])
 
 

@@ -62,10 +62,11 @@ def budget(problem: Problem, steppers: Mapping[str, Stepper], error: float = 0.0
 
     Parameters
     ----------
-    error : relative L2 error that is wanted at the end. steps : frames of the job.
+    error : relative L2 error that is wanted at the end. steps : frames of the job (a steady problem has one).
     """
-    whole = problem.simulate(2, steps + 1, seed=UNSEEN + 1)
-    known, truth = whole[:, :1], whole[:, 1:]
+    steps = 1 if problem.steady else steps
+    whole = problem.simulate(2, steps if problem.steady else steps + 1, seed=UNSEEN + 1)
+    known, truth = (whole, whole) if problem.steady else (whole[:, :1], whole[:, 1:])
     able = [rung for _, rung in speed.ladder(problem, known, truth) if rung.error <= error]
     best = min(able, key=lambda r: r.seconds, default=None)
     one = known[:1]
@@ -77,7 +78,7 @@ def budget(problem: Problem, steppers: Mapping[str, Stepper], error: float = 0.0
         costs = speed.race({name: job(s) for name, s in steppers.items()}, rounds=5, budget=10.0)
     return Budget(
         error,
-        f"{steps} frames ({steps * problem.interval:g} time units)",
+        speed.job_of(problem, steps),
         None if best is None else best.name,
         None if best is None else best.seconds,
         costs,

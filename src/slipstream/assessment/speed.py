@@ -55,6 +55,11 @@ def race(jobs: Mapping[str, Callable[[], object]], rounds: int = 7, budget: floa
     return best
 
 
+def job_of(problem: Problem, steps: int) -> str:
+    """What is timed, as a phrase."""
+    return "the field" if problem.steady else f"{steps} frames ({steps * problem.interval:g} time units)"
+
+
 def final_error(stepper: Stepper, known: Trajectories, truth: Trajectories) -> float:
     """Relative L2 error of a rollout at its end, mean over runs; infinite where it left finite numbers."""
     new = rollout(stepper, known, truth.steps, guard=False).frames[:, -1:]
@@ -80,9 +85,9 @@ def ladder(problem: Problem, known: Trajectories, truth: Trajectories) -> list[t
             str(s),
             errors[str(s)],
             seconds[str(s)],
-            tuple(s.num_points * n // problem.grid.shape[0] for n in problem.grid.shape),
+            problem.points(s),
             s.scheme.name,
-            problem.interval / s.substeps,
+            None if problem.steady else problem.interval / s.substeps,
         )
         for s in sane
     )
@@ -127,7 +132,7 @@ def measure(
     gain = None if matched is None else matched.seconds - model.seconds
     within = [r.error for _, r in rungs if r.seconds <= model.seconds]
     return Speed(
-        job=f"{steps} frames ({steps * problem.interval:g} time units) of one run",
+        job=f"{job_of(problem, steps)} of one run",
         model=model,
         matched=matched,
         timings=tuple(timings),

@@ -100,12 +100,14 @@ def verify(
         runs=truth.runs,
         metrics=metrics,
         spread={"relative_l2": (_list(per_run.amin(0)), _list(per_run.amax(0)))},
-        reference=None if problem is None else _reference(problem, before[:, -1:], truth.steps),
+        reference=None
+        if problem is None
+        else _reference(problem, before[:, :0] if steady else before[:, -1:], truth.steps),
         one_call={} if steady else _one_call(stepper, before, truth),
         correlation={a: _list(c.mean(0)) for a, c in matching.items()},
         correlation_times={} if steady else {a: _correlation_times(c, times) for a, c in matching.items()},
         failure_times={a: _mean_failure(p, truth, times) for a, p in predictions.items() if a in arms},
-        drift={} if problem is None else _drift(problem, predictions, truth),
+        drift={} if problem is None or steady else _drift(problem, predictions, truth),
         spectra=_spectra(predictions, truth, times),
         failures=failures,
         baselines={a: baselines.WHAT[a] for a in predictions if a in baselines.WHAT}
@@ -115,7 +117,7 @@ def verify(
         examples=_examples(predictions[MODEL], truth, times, failed),
         notes=_notes(problem, known, truth, steady),
     )
-    if problem is not None and ladder and not steady and not failed:  # survivors alone would flatter
+    if problem is not None and ladder and not failed:  # survivors alone would flatter
         rungs = speed.ladder(problem, known, truth)
         error = result.metrics[MODEL]["relative_l2"][-1]
         if math.isfinite(error):
@@ -132,6 +134,9 @@ def _truth(
     """Frames that are known (as many as anyone may want) and those to be predicted."""
     if runs < 1 or steps < 1:
         raise InputError(f"verify needs at least 1 run and 1 step; got runs={runs}, steps={steps}.")
+    if isinstance(data, Problem) and data.steady:
+        whole = data.simulate(runs, 1, seed)
+        return whole, whole
     if isinstance(data, Problem):
         ahead = max(2, stepper.history)
         whole = data.simulate(runs, ahead + steps, seed)
@@ -235,9 +240,9 @@ def _reference(problem: Problem, last: Trajectories, steps: int) -> Reference:
     few = last[: min(2, last.runs)]
     error = problem.reference_error(few.frames, few.parameters, steps)
     s = problem.reference_setting
-    return Reference(
-        _list(error), f"{s} an interval in float64 against twice the points and steps, the largest of {few.runs} runs"
-    )
+    finer = "twice the points" if problem.steady else "twice the points and steps"
+    an_interval = "" if problem.steady else " an interval"
+    return Reference(_list(error), f"{s}{an_interval} in float64 against {finer}, the largest of {few.runs} runs")
 
 
 def _spectra(predictions: Mapping[str, Tensor], truth: Trajectories, times: Tensor) -> tuple[Spectra, ...]:

@@ -19,6 +19,9 @@ from slipstream.trajectories import Trajectories
 RUNS, STEPS = 32, 64
 """Trajectories that a problem is asked for when training needs labels and none are given."""
 
+POOL = 256
+"""States in a pool, unless a batch is larger."""
+
 Data = Source | Problem | Trajectories | Dataset | str | os.PathLike
 
 
@@ -28,7 +31,7 @@ def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 
     Parameters
     ----------
     data : a source (taken as it is), trajectories, a data set, the path of a store; or a problem, which is then simulated (with labels:
-        `RUNS` trusted trajectories of `STEPS` frames; label-free: starts for a state pool by the fast solver).
+        `RUNS` trusted trajectories of `STEPS` frames; label-free: starts for a state pool, see `StatePool.of`).
     module, objective : decide how many frames a window needs, and whether labels are among them.
     batch : windows a training step sees.
     seed : of what a problem is simulated with.
@@ -38,8 +41,8 @@ def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 
     past, future = objective.frames_needed(module)
     if isinstance(data, Problem):
         if future == 0:
-            return StatePool.of(data, past, batch, seed=seed)
-        data = data.simulate(RUNS, max(STEPS, past + future), seed)
+            return StatePool.of(data, past, batch, seed=seed, size=max(POOL, batch))
+        data = data.simulate(RUNS, 1 if data.steady else max(STEPS, past + future), seed)
     if isinstance(data, (str, os.PathLike)):
         data = Store.open(data)
     if not isinstance(data, (Trajectories, Dataset)):
@@ -48,6 +51,6 @@ def as_source(data: Data, module: nn.Module, objective: Objective, batch: int = 
         data = data.trajectories()
     if future == 0:
         assert isinstance(data, Trajectories)
-        return StatePool(data, past, batch)
+        return StatePool(data, past, batch, size=max(POOL, batch))
     assert isinstance(data, (Trajectories, Store))
     return Windows(data, past + future, batch)

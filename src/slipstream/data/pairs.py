@@ -41,8 +41,9 @@ class FieldPairs(Dataset):
         channel: str = "solution",
     ) -> None:
         self.path, self.given, self.sought, self.extent, self.channel = Path(path), given, sought, extent, channel
-        x, y = (self._field(key) for key in (given, sought))
-        if x.shape != y.shape or x.ndim < 2 or x.ndim > 4:
+        content = self._content()
+        x, y = (self._field(content, key) for key in (given, sought))
+        if x.shape != y.shape or x.ndim < 2 or x.ndim > 4 or len(x) < 1:
             raise InputError(
                 f"{path}: expected {given!r} and {sought!r} of one shape (case, *space) with 1 to 3 space axes; "
                 f"got {tuple(x.shape)} and {tuple(y.shape)}."
@@ -60,22 +61,26 @@ class FieldPairs(Dataset):
     def trajectories(self, runs: slice = slice(None), times: slice = slice(None)) -> Trajectories:
         return self._data[runs, times]
 
-    def _field(self, key: str) -> Tensor:
-        found = self._content().get(key)
+    def _field(self, content: dict[Any, Any], key: str) -> Tensor:
+        found = content.get(key)
         if not isinstance(found, Tensor):
-            raise InputError(f"{self.path} has no tensor {key!r}; it holds {sorted(self._content())}.")
+            raise InputError(
+                f"{self.path} has no tensor {key!r}; it holds {', '.join(map(str, content)) or 'nothing'}."
+            )
+        if found.is_complex():
+            raise InputError(f"{self.path}: {key!r} holds complex numbers; expected real fields.")
         values = found.to(torch.float32)
         if not bool(torch.isfinite(values).all()):
             raise InputError(f"{self.path}: {key!r} holds values that are not finite; mend or remove these cases.")
         return values
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> dict[Any, Any]:
         try:
             content = torch.load(self.path, weights_only=True, map_location="cpu")
         except FileNotFoundError:
             raise StoreError(f"There is no file {self.path}.") from None
         except Exception as error:  # whatever a damaged or hostile file makes the reader say
-            reason = str(error).splitlines()[0][:200]
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]  # an empty file says nothing
             raise StoreError(f"{self.path} could not be read as a file of tensors: {reason}") from None
         if not isinstance(content, dict):
             raise InputError(f"{self.path} holds a {type(content).__name__}; expected a dictionary of tensors.")

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from slipstream.data.store import Store
+from slipstream.errors import UnstableStep
 from slipstream.pretrained import describe
 from slipstream.problems.problem import Problem
 from slipstream.trajectories import take
@@ -32,6 +34,7 @@ def simulate(
     Raises
     ------
     StoreError : the store is of other arguments, locked, damaged, or the disk is full.
+    UnstableStep : the solver left finite numbers; nothing from there on is written.
     """
     about = {"problem": describe(problem), "seed": seed, "solver": str(problem.reference_setting)}
     parameters = problem.sample_parameters(runs, seed)
@@ -51,17 +54,29 @@ def simulate(
         done = (runs - sum(b.stop - b.start for b in missing)) * steps
         for block in missing:
             frames, _ = problem.sample(range(block.start, block.stop), seed)
-            store.write(block, 0, frames)
-            exact = {k: v.double() for k, v in take(parameters, block).items()}
-            filled = 1
+            filled = frames.shape[1]
+            if filled:
+                store.write(block, 0, frames)
+            exact = {k: v.double() if v.is_floating_point() else v for k, v in take(parameters, block).items()}
             with torch.no_grad():
                 for new in stepper.march(frames.double(), exact):
                     if filled >= steps:
                         break
                     new = new[:, : steps - filled]
+                    _check(problem, new, block.start, filled)
                     store.write(block, filled, new)
                     filled += new.shape[1]
                     if tell is not None:
                         tell(done + (block.stop - block.start) * filled, runs * steps)
             done += (block.stop - block.start) * steps
     return Store.open(path)
+
+
+def _check(problem: Problem, frames: Tensor, first_run: int, first_frame: int) -> None:
+    bad = ~torch.isfinite(frames).flatten(2).all(-1)
+    if bad.any():
+        run, frame = bad.nonzero()[0].tolist()
+        raise UnstableStep(
+            f"{problem.name} left finite numbers at frame {first_frame + frame} of run {first_run + run} "
+            f"({problem.reference_setting}). A finer reference setting, a shorter interval or milder parameters would help."
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from slipstream.errors import InputError
 from slipstream.trajectories import Window
 
 
@@ -22,12 +24,29 @@ class Source:
         """The next window."""
         raise TypeError(f"{type(self).__name__} gives no windows: a source defines next(generator).")
 
-    def feedback(self, window: Window, outputs: Tensor | None) -> None:
-        """Told what the module made of a window of this source (detached). Most sources do not care."""
+    def feedback(self, window: Window, outputs: Tensor | None, scores: Tensor | None = None) -> None:
+        """Told what the module made of a window of this source (detached), and how wrong each sample of it was (batch,), as far as the
+        objective says so (`slipstream.objectives.Loss`). Most sources do not care."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was called; InputError for the state of other data or arguments, and nothing changed."""
         if state:
-            raise KeyError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
+            raise InputError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
+
+
+def check_layout(kind: str, state: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
+    """Refuse a state of another kind of source, or of one with another ``layout``: data and arguments that decide what comes next."""
+    saved = state.get("layout")
+    if not isinstance(saved, Mapping):
+        raise InputError(f"This is no state of {kind}: it holds {sorted(map(str, state)) or 'nothing'}.")
+    changed = [
+        f"{k} was {saved.get(k)} and is {layout.get(k)}" for k in {**saved, **layout} if saved.get(k) != layout.get(k)
+    ]
+    if changed:
+        raise InputError(
+            f"{kind} cannot go on from the state of another one: {', '.join(changed)}. "
+            "Continue with the same data and arguments."
+        )

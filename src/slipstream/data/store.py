@@ -106,7 +106,11 @@ class Store(Dataset):
         if not _taken(path):
             lay_out(path, layout, parameters)
         store = cls.open(path, "a")
-        lines = differences(store.layout, layout, store.parameters, parameters)
+        try:
+            lines = differences(store.layout, layout, store.parameters, parameters)
+        except BaseException:
+            store.close()
+            raise
         if lines:
             store.close()
             raise StoreError(

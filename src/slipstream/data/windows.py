@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slipstream.data.source import Source
+from slipstream.data.source import Source, check_layout
 from slipstream.data.store import Store
 from slipstream.errors import InputError, StoreError
 from slipstream.trajectories import Trajectories, Window
@@ -81,7 +81,7 @@ class Windows(Source):
             self._parts = self._parts_of(data, taken)
         else:
             self._parts = [_Part(taken, 0, data.steps - self.reach + 1)]
-            _check_finite(data[runs], taken.start, 0)
+            check_finite(data[runs], taken.start, 0)
         self.num_windows = sum(len(p) for p in self._parts)
         """Windows in an epoch."""
         if batch > self.num_windows:
@@ -118,19 +118,22 @@ class Windows(Source):
         return frames, [{name: value[run] for name, value in data.parameters.items()} for data, run, _ in found]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self._seed, "position": self._position, "layout": self._signature()}
+        return {"seed": self._seed, "position": self._position, "layout": self._layout()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was called; the batch may be of another size, all else may not differ."""
-        if list(state["layout"]) != self._signature():
-            raise InputError(
-                "These windows are not the ones that were saved: (windows, length, stride, first run, parts, memory) was "
-                f"{list(state['layout'])} and is {self._signature()}. Continue with the same data and arguments."
-            )
+        check_layout("Windows", state, self._layout())
         self._seed, self._position, self._stock = int(state["seed"]), int(state["position"]), None
 
-    def _signature(self) -> list[int]:
-        return [self.num_windows, self.length, self.stride, self._parts[0].runs.start, len(self._parts), self.memory]
+    def _layout(self) -> dict[str, int]:
+        return {
+            "windows": self.num_windows,
+            "length": self.length,
+            "batch": self.batch,
+            "stride": self.stride,
+            "first run": self._parts[0].runs.start,
+            "parts": len(self._parts),
+            "memory": self.memory,
+        }
 
     def _parts_of(self, store: Store, taken: range) -> list[_Part]:
         """Whole chunks, long enough in time that reading the frames over their ends at most doubles the work."""
@@ -195,7 +198,7 @@ class Windows(Source):
         runs, times = slice(part.runs.start, part.runs.stop), slice(part.start, part.stop + self.reach - 1)
         if isinstance(self.data, Store):
             data = self.data.trajectories(runs, times)
-            _check_finite(data, part.runs.start, part.start)
+            check_finite(data, part.runs.start, part.start)
             return data
         return self.data[runs, times]
 
@@ -218,7 +221,14 @@ class _Stock:
         raise IndexError(window)
 
 
-def _check_finite(data: Trajectories, first_run: int, first_frame: int) -> None:
+def check_finite(data: Trajectories, first_run: int = 0, first_frame: int = 0) -> None:
+    """Refuse frames and parameters that are not finite, and say where the first one is."""
+    for name, values in data.parameters.items():
+        bad = (~torch.isfinite(values)).flatten(1).any(1) if values.ndim > 1 else ~torch.isfinite(values)
+        if bad.any():
+            raise InputError(
+                f"The parameter {name!r} of run {first_run + int(bad.nonzero()[0])} is not finite. Leave out that run, or mend it."
+            )
     for i, run in enumerate(data.frames):
         if not torch.isfinite(run).all():
             frame, channel, *place = (~torch.isfinite(run)).nonzero()[0].tolist()

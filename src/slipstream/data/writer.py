@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from slipstream.data.layout import RECORD, Layout, chunk_files, read_record, sync, write_chunk
-from slipstream.data.lock import Lock
 from slipstream.errors import InputError, ShapeError, StoreError
+from slipstream.lock import Lock
 from slipstream.pretrained import write_whole
 
 WRITES_AHEAD = 2  # chunks of a block that may wait for the disk while the simulation goes on
@@ -37,7 +37,7 @@ class Writer:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path, self.layout = path, layout
-        self.lock = Lock(path / RECORD / "writer", f"The store {path}")
+        self.lock = Lock(path / RECORD / "writer", f"The store {path}", "open it to read: mode='r'")
         try:
             self.written = read_record(path, layout.runs)
             for left in (*(path / "frames").glob("*.partial"), *(path / RECORD).glob(".c.0.*")):

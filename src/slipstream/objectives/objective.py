@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from slipstream.trajectories import Window
@@ -15,12 +16,14 @@ class Loss:
     """What an objective says about one window.
 
     `total` is the scalar to minimise, `parts` are named scalars for the log, `outputs` are the module's new frames
-    (batch, time, channel, *space) where it made some: the loop feeds them back to the source (state pools live on them).
+    (batch, time, channel, *space) where it made some, `scores` (batch,) say how wrong each sample's are, relative to what changes: the
+    loop feeds both back to the source (state pools live on them).
     """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
     outputs: Tensor | None = None
+    scores: Float[Tensor, " batch"] | None = None
 
 
 class Objective:
@@ -75,4 +78,5 @@ class Sum(Objective):
             for name, value in loss.parts.items():
                 parts[name if name not in parts else f"{name}_{i}"] = value
         total = torch.stack([w * loss.total for w, loss in losses]).sum()
-        return Loss(total, parts, next((loss.outputs for _, loss in losses if loss.outputs is not None), None))
+        made = next((loss for _, loss in losses if loss.outputs is not None), Loss(total))
+        return Loss(total, parts, made.outputs, made.scores)

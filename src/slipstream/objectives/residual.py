@@ -68,9 +68,10 @@ class PhysicsResidual(Objective):
         )
         rate = residual.new_tensor(problem.statistics.increment).clamp(min=1e-12) / problem.interval
         relative = residual / rate.reshape([-1] + [1] * problem.grid.num_dims)
-        pairs = mean_square(relative, problem.grid, window.weights).mean()
-        loss = mean_square(relative.cumsum(1), problem.grid, window.weights).mean() if self.integrated else pairs
-        return Loss(loss, {"residual": pairs.detach().sqrt()}, new.detach())
+        pairs = mean_square(relative, problem.grid, window.weights)
+        summed = mean_square(relative.cumsum(1), problem.grid, window.weights) if self.integrated else pairs
+        scores = pairs.detach().mean(1).sqrt()
+        return Loss(summed.mean(), {"residual": scores.square().mean().sqrt()}, new.detach(), scores)
 
     def _calculus(self, like: Tensor, problem: Problem) -> Calculus | None:
         return None if self.calculus is None else self.calculus(problem.grid, dtype=like.dtype, device=like.device)

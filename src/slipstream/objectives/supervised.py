@@ -34,8 +34,9 @@ class Supervised(Objective):
             raise InputError(f"Supervised needs windows of {past} + {future} frames; got {window.frames.shape[1]}.")
         new = unroll(module, window.frames[:, :past], window, self.calls, generator)
         target = window.frames[:, past : past + future]
-        error = self.norm(new, target, window.grid, window.weights).mean()
-        return Loss(error, {"data": error.detach()}, new.detach())
+        error = self.norm(new, target, window.grid, window.weights)
+        total = error.mean()
+        return Loss(total, {"data": total.detach()}, new.detach(), error.detach().mean(1))
 
 
 def unroll(

@@ -90,6 +90,8 @@ class KolmogorovFlow(_PlaneFlow):
     warm_up : time before frames count.
     """
 
+    stationary = True
+
     def __init__(
         self,
         num_points: int = 64,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from slipstream.equations.calculus import Calculus
 from slipstream.equations.equation import Equation
 from slipstream.equations.spectral import Spectral
 from slipstream.errors import InputError
-from slipstream.grids import Grid
+from slipstream.grids import Grid, resample
 from slipstream.pretrained import arguments_of
 from slipstream.solvers.schemes import Scheme
 from slipstream.solvers.spectral import SpectralStepper
@@ -27,16 +27,28 @@ from slipstream.stepper import Stepper
 from slipstream.trajectories import Parameters, Trajectories, take
 
 
+@runtime_checkable
+class Named(Protocol):
+    """A scheme, as far as a setting is concerned."""
+
+    @property
+    def name(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One way to run the classical solver: grid, time steps an interval, scheme."""
+    """One way to run the classical solver: points along the first axis, time steps an interval, scheme.
+
+    What a scheme is, the problem's `solver` knows. A steady problem takes no steps in time.
+    """
 
     num_points: int
     substeps: int
-    scheme: Scheme
+    scheme: Named
 
     def __str__(self) -> str:
-        return f"{self.scheme.name} {self.num_points} points, {self.substeps} steps"
+        steps = f", {self.substeps} steps" if self.substeps else ""
+        return f"{self.scheme.name} {self.num_points} points{steps}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,14 @@ class Statistics:
     """Mean and standard deviation of each field parameter."""
 
 
+def statistics_of(u: Float[Tensor, "run time channel *space"], fields: Parameters) -> Statistics:
+    """Typical sizes of frames and of field parameters; a single frame's typical change is its spread."""
+    axes = [0, 1, *range(3, u.ndim)]
+    change = (u[:, 1:] - u[:, :-1]).square().mean(axes).sqrt() if u.shape[1] > 1 else u.std(axes)
+    sizes = {n: (float(v.mean()), float(v.std())) for n, v in fields.items()}
+    return Statistics(tuple(u.mean(axes).tolist()), tuple(u.std(axes).tolist()), tuple(change.tolist()), sizes)
+
+
 def _seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
 
@@ -62,7 +82,8 @@ def _stacked(drawn: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class Problem:
     """One equation, one domain, distributions of initial states and parameters, an interval, and a trusted classical solver.
 
-    A subclass sets the attributes and writes `initial` and, where parameters vary, `draw`.
+    A subclass sets the attributes and writes `initial` and, where parameters are more than `varying` says, `draw`. One whose
+    classical solver is not spectral writes `solver` and `ladder` too; a steady one has no `initial` and the interval 0.
 
     Attributes
     ----------
@@ -76,6 +97,10 @@ class Problem:
     equation: Equation
     solvable: bool = True
     """Whether there is an equation, and with it a classical solver."""
+    stationary: bool = False
+    """Whether runs stay on an attractor once they are warm, so that states far apart in time are as good as other runs."""
+    steady: bool = False
+    """Whether runs are single fields that follow from parameters alone: samples then have no frame, simulations one."""
     grid: Grid
     interval: float
     varying: Mapping[str, tuple[float, float]] = {}
@@ -107,8 +132,8 @@ class Problem:
 
     def sample(
         self, runs: int | Sequence[int], seed: int = 0
-    ) -> tuple[Float[Tensor, "run 1 channel *space"], dict[str, Tensor]]:
-        """Initial frames (float32) and parameters of some runs.
+    ) -> tuple[Float[Tensor, "run time channel *space"], dict[str, Tensor]]:
+        """Initial frames (float32; none for a steady problem) and parameters of some runs.
 
         Run i of a seed is the same whatever the other runs are. `runs` is a number, or the indices of runs.
         """
@@ -117,8 +142,11 @@ class Problem:
         for i in indices:
             generator = torch.Generator().manual_seed(_seed(seed, i))
             drawn.append(self.draw(generator))
-            states.append(self.initial(generator))
+            if not self.steady:
+                states.append(self.initial(generator))
         parameters = _stacked(drawn)
+        if self.steady:
+            return torch.empty(len(drawn), 0, len(self.channels), *self.grid.shape), parameters
         frames = torch.stack(states).to(torch.float32)[:, None]
         if self.warm_up:
             # One run at a time: the rounding of a batched transform may depend on the size of its batch.
@@ -145,7 +173,9 @@ class Problem:
     def solver(self, setting: Setting | None = None, *, guard: bool = True) -> Stepper:
         """The classical solver at a setting (the fast one by default), on frames of this problem's grid."""
         s = setting or self.fast_setting
-        inner = self.grid.with_points([s.num_points * n // self.grid.shape[0] for n in self.grid.shape])
+        if not isinstance(s.scheme, Scheme):
+            raise InputError(f"{self.name} is solved by spectral steps; got the scheme {s.scheme.name}.")
+        inner = self.grid.with_points(list(self.points(s)))
         outer = None if inner.shape == self.grid.shape else self.grid
         return SpectralStepper(self.equation, inner, self.interval, s.substeps, s.scheme, outer, guard)
 
@@ -153,17 +183,23 @@ class Problem:
         """The trusted solver. Give it float64 frames."""
         return self.solver(self.reference_setting)
 
+    def points(self, setting: Setting) -> tuple[int, ...]:
+        """The grid that the classical solver works on at a setting."""
+        return tuple(setting.num_points * n // self.grid.shape[0] for n in self.grid.shape)
+
     def ladder(self) -> list[Setting]:
         """Classical settings from cheap to accurate: the rivals that a fast solver has to beat."""
         raise TypeError(f"{self.name} defines no ladder().")
 
-    def simulate(self, runs: int, steps: int, seed: int = 0, out: str | Path | None = None) -> Trajectories:
-        """Trusted trajectories of `steps` frames (the first is the initial one) for `runs` runs, float32.
+    def simulate(self, runs: int, steps: int = 1, seed: int = 0, out: str | Path | None = None) -> Trajectories:
+        """Trusted trajectories of `steps` frames (the first is the initial one) for `runs` runs, float32. Steady runs have one frame.
 
         With `out` they are written to a store while they are made, and an interrupted simulation continues there.
         """
         if runs < 1 or steps < 1:
             raise InputError(f"simulate needs at least 1 run and 1 step; got runs={runs}, steps={steps}.")
+        if self.steady and steps != 1:
+            raise InputError(f"{self.name} is steady: each run is one field; got steps={steps}, expected 1.")
         if out is not None:
             from slipstream.data.simulate import simulate
 
@@ -178,10 +214,10 @@ class Problem:
     def march(self, stepper: Stepper, frames: Tensor, parameters: Parameters, steps: int) -> Tensor:
         """The last frame of each run and those that follow, `steps` in all, in the dtype of `frames`."""
         result = frames.new_empty(frames.shape[0], steps, *frames.shape[2:])
-        result[:, 0] = frames[:, -1]
-        parameters = {k: v.to(frames.dtype) for k, v in parameters.items()}
-        filled = 1
-        if steps > 1:
+        filled = min(1, frames.shape[1])
+        result[:, :filled] = frames[:, frames.shape[1] - filled :]
+        parameters = {k: v.to(frames.dtype) if v.is_floating_point() else v for k, v in parameters.items()}
+        if steps > filled:
             for new in stepper.march(frames, parameters):
                 result[:, filled : filled + new.shape[1]] = new[:, : steps - filled]
                 filled += new.shape[1]
@@ -203,14 +239,14 @@ class Problem:
         )
 
     def reference_error(
-        self, frames: Float[Tensor, "run 1 channel *space"], parameters: Parameters, steps: int
+        self, frames: Float[Tensor, "run time channel *space"], parameters: Parameters, steps: int
     ) -> Float[Tensor, " step"]:
         """How far the reference is from itself with grid and steps doubled: relative L2, the largest over runs, for each later frame."""
-        s = self.reference_setting
+        s, first = self.reference_setting, frames.shape[1]
         finer = Setting(2 * s.num_points, 2 * s.substeps, s.scheme)
         with torch.no_grad():
-            u = self.march(self.reference(), frames.double(), parameters, steps + 1)[:, 1:]
-            v = self.march(self.solver(finer), frames.double(), parameters, steps + 1)[:, 1:]
+            u = self.march(self.reference(), frames.double(), parameters, steps + first)[:, first:]
+            v = self.march(self.solver(finer), frames.double(), parameters, steps + first)[:, first:]
         return ((u - v).flatten(2).norm(dim=-1) / v.flatten(2).norm(dim=-1).clamp(min=1e-30)).amax(0)
 
     def calculus(self, like: Tensor, fine: bool = False) -> Spectral:
@@ -241,7 +277,14 @@ class Problem:
             return self.equation.rate(u, calculus, p)
         d, fine = self.calculus(u), self.calculus(u, fine=True)
         u_hat = d.forward(u)
-        total = fine.carry(self.equation.nonlinear(d.carry(u_hat, fine.grid), fine, p), self.grid)
+        q = p
+        if any(value[0].numel() > 1 for value in p.values()):  # fields belong to points
+            inside = {
+                k: resample(v, self.grid, fine.grid) if tuple(v.shape[1:]) == self.grid.shape else v
+                for k, v in parameters.items()
+            }
+            q = self.equation.ready(inside, u.new_empty(u.shape[0], u.shape[1], *fine.grid.shape))
+        total = fine.carry(self.equation.nonlinear(d.carry(u_hat, fine.grid), fine, q), self.grid)
         linear, force = self.equation.linear(self.grid, p), self.equation.force(d, p)
         total = total if linear is None else torch.addcmul(total, linear, u_hat)
         return d.inverse(total if force is None else total + force)
@@ -286,10 +329,8 @@ class Problem:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Typical sizes, from four runs of this problem."""
-        frames, parameters = self.sample(4, seed=_seed("statistics") % 2**31)
+        """Typical sizes, from four runs of this problem (sixteen of a steady one)."""
+        frames, parameters = self.sample(16 if self.steady else 4, seed=_seed("statistics") % 2**31)
         with torch.no_grad():
-            u = self.march(self.solver(guard=False), frames, parameters, 17)
-        axes = [0, 1, *range(3, u.ndim)]
-        changes = (u[:, 1:] - u[:, :-1]).square().mean(axes).sqrt()
-        return Statistics(tuple(u.mean(axes).tolist()), tuple(u.std(axes).tolist()), tuple(changes.tolist()))
+            u = self.march(self.solver(guard=False), frames, parameters, 1 if self.steady else 17)
+        return statistics_of(u, {n: parameters[n].float() for n in self.fields})

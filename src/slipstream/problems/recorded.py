@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from slipstream.channels import Channel, as_channels
 from slipstream.errors import InputError
 from slipstream.grids import Grid
-from slipstream.problems.problem import Problem, Setting, Statistics
+from slipstream.problems.problem import Problem, Setting, Statistics, statistics_of
 from slipstream.stepper import Stepper
 from slipstream.trajectories import Trajectories
 
@@ -47,17 +47,9 @@ class Recorded(Problem):
     @classmethod
     def of(cls, data: Trajectories) -> Recorded:
         """The problem that some trajectories pose; sizes and ranges are measured on them."""
-        u = data.frames
-        axes = [0, 1, *range(3, u.ndim)]
-        change = (u[:, 1:] - u[:, :-1]).square().mean(axes).sqrt() if data.steps > 1 else u.std(axes)
         scalars = {n: (float(v.min()), float(v.max())) for n, v in data.parameters.items() if v.ndim == 1}
         fields = {n: v.float() for n, v in data.parameters.items() if tuple(v.shape[1:]) == data.grid.shape}
-        statistics = Statistics(
-            tuple(u.mean(axes).tolist()),
-            tuple(u.std(axes).tolist()),
-            tuple(change.tolist()),
-            {n: (float(v.mean()), float(v.std())) for n, v in fields.items()},
-        )
+        statistics = statistics_of(data.frames, fields)
         varying = {n: r for n, r in scalars.items() if r[0] < r[1]}
         return cls(data.grid, data.interval, data.channels, statistics, varying, tuple(fields))
 

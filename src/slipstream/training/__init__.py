@@ -1,9 +1,10 @@
 """The loop, its updates and schedules."""
 
 from slipstream.training.callbacks import Callback, Validate
+from slipstream.training.divergence import Guard
 from slipstream.training.ema import EMA
-from slipstream.training.front import train
-from slipstream.training.loop import Training
+from slipstream.training.loop import Training, train
+from slipstream.training.muon import Muon
 from slipstream.training.schedules import Constant, Cosine, Linear, Schedule
 from slipstream.training.update import Descent, Update
 
@@ -13,7 +14,9 @@ __all__ = [
     "Constant",
     "Cosine",
     "Descent",
+    "Guard",
     "Linear",
+    "Muon",
     "Schedule",
     "Training",
     "Update",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from slipstream.errors import InputError
 from slipstream.objectives.objective import Loss
 from slipstream.training.ema import EMA
 
@@ -68,7 +69,7 @@ class Callback:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
-            raise KeyError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
+            raise InputError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
 
 
 class Validate(Callback):
@@ -81,6 +82,8 @@ class Validate(Callback):
     """
 
     def __init__(self, measure: Callable[[nn.Module], Mapping[str, float]], every: int = 100) -> None:
+        if every < 1:
+            raise InputError(f"Validate measures every 1 step at the most; got every={every}.")
         self.measure, self.every = measure, every
 
     def on_step(self, run: Run) -> None:

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from slipstream.data.lock import Lock
 from slipstream.errors import InputError, StoreError
+from slipstream.lock import Lock
 from slipstream.pretrained import describe, path_of, write_whole
 
 FORMAT = 1
@@ -131,13 +131,11 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"Could not make the folder {self.folder}: {error.strerror or error}.") from error
-        lock = Lock(self.folder / "lock", f"The training in {self.folder}")
-        try:
-            for half in self.folder.glob(".state-*"):  # what a process killed while writing left
-                half.unlink()
+        with Lock(self.folder / "lock", f"The training in {self.folder}", "give another folder"):
+            for pattern in (".state-*", ".log.csv.*"):  # what a process killed while writing left
+                for half in self.folder.glob(pattern):
+                    half.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def generations(self) -> list[Path]:
         """The files, newest first."""
@@ -147,7 +145,7 @@ class Checkpoints:
         """Add a generation; all but the two newest go."""
         write_whole(self.folder / f"state-{step:010d}.safetensors", pack(state))
         for old in self.generations()[2:]:
-            old.unlink()
+            old.unlink(missing_ok=True)
 
     def read(self) -> tuple[Any, str]:
         """The newest whole state (None where there is none), and what had to be set aside for it, as a sentence.

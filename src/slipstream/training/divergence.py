@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from slipstream.errors import InputError
+
 
 class Guard:
     """Judges every step's loss: a number that is not finite, or a loss that stays far above its recent level.
@@ -24,6 +26,10 @@ class Guard:
     """
 
     def __init__(self, factor: float = 50.0, patience: int = 100, window: int = 200) -> None:
+        if not (factor > 1 and patience >= 1 and window >= 1):
+            raise InputError(
+                f"Guard takes factor > 1, patience >= 1 and window >= 1; got {factor}, {patience} and {window}."
+            )
         self.factor, self.patience, self.window = factor, patience, window
         self.reset()
 
@@ -48,7 +54,7 @@ class Guard:
         self.suspects = 0
         self.recent.append(total)
         insort(self.ordered, total)
-        if len(self.recent) > self.window:
+        while len(self.recent) > self.window:  # more than one where a state of a longer window was loaded
             del self.ordered[bisect_left(self.ordered, self.recent.popleft())]
         return None
 

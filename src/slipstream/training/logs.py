@@ -6,6 +6,8 @@ import csv
 import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,13 @@ class Log:
         if new:
             write_whole(self.path, self._text(self.rows, header=True))
         else:
-            with open(self.path, "ab") as file:
+            with _writable(self.path), open(self.path, "ab") as file:
                 file.write(self._text([row], header=False))
 
     def sync(self) -> None:
         """Wait until the file is on the disk; a checkpoint must not be older news than its log."""
         if self.path is not None:
-            with open(self.path, "rb+") as file:
+            with _writable(self.path), open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
 
     def _text(self, rows: list[Row], header: bool) -> bytes:
@@ -60,16 +62,29 @@ class Log:
         return text.getvalue().encode()
 
 
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"Could not write {path}: {error.strerror or error}. "
+            "The states saved before stay. Mend the disk, then make the same call again."
+        ) from error
+
+
 def _read(path: Path) -> list[Row]:
     try:
         text = path.read_text()
     except FileNotFoundError:
         return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} could not be read ({error}). Move it away to go on.") from None
     whole = text[: text.rfind("\n") + 1]  # a killed process leaves half a line
     try:
         rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(io.StringIO(whole))]
         return [{**row, "step": int(row["step"])} for row in rows]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise StoreError(f"{path} is no log of a training ({error}). Move it away to go on.") from None
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from slipstream.data.choose import Data, as_source
 from slipstream.data.source import Source
 from slipstream.errors import DivergedTraining, InputError
 from slipstream.objectives.objective import Objective
@@ -51,11 +52,13 @@ class Training:
 
 def train(
     module: nn.Module,
-    source: Source,
+    data: Data,
     objective: Objective,
     *,
     minutes: float | None = None,
     steps: int | None = None,
+    batch: int = 8,
+    lr: float | None = None,
     update: Update | None = None,
     schedule: Schedule | None = None,
     ema: EMA | None = None,
@@ -69,7 +72,7 @@ def train(
     log_every: int = 10,
     show: bool = True,
 ) -> Training:
-    """Train a module in place, step by step, until the budget is spent.
+    """Train a module in place, step by step, until the budget is spent: `slipstream.train`.
 
     With a folder, a training that was stopped in any way (Ctrl-C, SIGTERM, ``kill -9``, power) goes on when the same call is made again;
     on a CPU and with a budget in steps it ends with the same weights to the bit. Ctrl-C and SIGTERM finish the step and save first;
@@ -80,13 +83,20 @@ def train(
 
     Parameters
     ----------
-    minutes, steps : the budget, exactly one of them. Minutes count everything, compiling and saving too, over all continuations.
-    update : how a step changes the module; None is ``Descent()``.
+    module : a stepper, or any module that the objective understands.
+    data : a problem, trajectories, a data set, a store or its path, or a source; see `slipstream.data.as_source`.
+    objective : what is minimised. Objectives add and scale: ``PhysicsResidual() + 0.1 * Supervised()``.
+    minutes, steps : the budget, exactly one of them. Minutes count everything from the first step on, compiling and saving too, over
+        all continuations.
+    batch : windows a step; a source brings its own.
+    lr : highest learning rate of the default update (1e-3); another `update` has its own.
+    update : how a step changes the module; None is ``Descent(lr)``.
     schedule : the learning rate's factor as a function of progress; None is ``Cosine()``.
     ema : averages the weights; None does not.
     guard : what counts as a divergence; None is ``Guard()``.
     callbacks : called after every step, in order.
-    seed : of every random generator; those the source and the objective are given are on the CPU.
+    seed : of every random generator, and of what a problem is simulated with; the generators that source and objective are given are
+        on the CPU.
     folder : keeps state (two generations), ``log.csv`` and TensorBoard's files; None keeps nothing.
     resume : go on from the state in the folder. False refuses a folder that has one, unless `force` says to remove it.
     force : go on although the training was begun with other settings (a longer budget, say). The new ones hold from here on: an update,
@@ -97,15 +107,22 @@ def train(
     Raises
     ------
     DivergedTraining : the loss or the weights left finite numbers, or the loss stayed too high; the module holds the last good weights.
-    InputError : the folder holds a training with other settings; says which.
+    InputError : no budget or two, data or a module that do not fit the objective, a folder with a training of other settings.
     StoreError : the folder cannot be used, or belongs to another process, or holds no whole state.
     KeyboardInterrupt : Ctrl-C, after saving.
     """
-    if (minutes is None) == (steps is None) or (minutes or steps or 0) <= 0:
+    if (minutes is None) == (steps is None) or not (minutes or steps or 0) > 0:  # NaN is no budget
         raise InputError(f"Give a budget, either minutes= or steps=, above 0; got minutes={minutes}, steps={steps}.")
-    if log_every < 1 or save_every < 0:
-        raise InputError(f"log_every is >= 1 step, save_every >= 0 seconds; got {log_every} and {save_every}.")
-    update, schedule, guard = update or Descent(), schedule or Cosine(), guard or Guard()
+    if log_every < 1 or batch < 1 or not save_every >= 0:
+        raise InputError(
+            f"batch and log_every are >= 1, save_every is >= 0 seconds; got batch={batch}, log_every={log_every}, save_every={save_every}."
+        )
+    if update is not None and lr is not None:
+        raise InputError("Give the learning rate to the update or to train, not to both.")
+    objective.check(module)
+    update = (Descent() if lr is None else Descent(lr)) if update is None else update
+    schedule = Cosine() if schedule is None else schedule
+    guard = Guard() if guard is None else guard
     folder = None if folder is None else Path(folder)
     generator = torch.Generator()
     run = Run(module, ema)
@@ -116,6 +133,7 @@ def train(
         checkpoints = Checkpoints(folder) if folder is not None else None
         if checkpoints is not None and processes.first:
             stack.enter_context(checkpoints.locked())
+        source = as_source(data, module, objective, batch, seed)
         settings = {
             "budget": {"minutes": minutes} if steps is None else {"steps": steps},
             "seed": seed,
@@ -175,10 +193,12 @@ def train(
                 update.load_state_dict(saved["update"])
             if ema is not None and saved["ema"] is not None:
                 ema.load_state_dict(saved["ema"])
+            elif ema is not None:  # a new average begins with the weights that are there, not with random ones
+                ema.prepare(module)
             if processes.rank < len(saved["processes"]):
                 mine = saved["processes"][processes.rank]
                 if "source" in unchanged:
-                    source.load_state_dict(mine["source"])
+                    remark += _go_on(source, mine["source"], force)
                 if "callbacks" in unchanged:
                     for callback, state in zip(callbacks, mine["callbacks"], strict=True):
                         callback.load_state_dict(state)
@@ -225,7 +245,7 @@ def train(
             run.step += 1
             if ema is not None:
                 ema.step()
-            source.feedback(window, None if loss.outputs is None else loss.outputs.detach())
+            source.feedback(window, None if loss.outputs is None else loss.outputs.detach(), loss.scores)
             meter.add(loss)
             for callback in callbacks:
                 callback.on_step(run)
@@ -300,6 +320,17 @@ def _find(checkpoints: Checkpoints, settings: dict[str, Any], resume: bool, forc
             "Go on with the old ones, give force=True to go on with the new ones, or give another folder."
         )
     return saved, f"{remark} Going on from step {saved['step']}.".strip()
+
+
+def _go_on(source: Source, state: dict[str, Any], force: bool) -> str:
+    """Let a source go on from its state; by force one that cannot starts afresh, and what it says to that is to be told."""
+    try:
+        source.load_state_dict(state)
+    except InputError as error:
+        if not force:
+            raise
+        return f" The source starts afresh: {error}"
+    return ""
 
 
 def _not_finite(module: nn.Module) -> str:

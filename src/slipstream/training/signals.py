@@ -8,7 +8,10 @@ from typing import Any
 
 
 class Signals:
-    """Within the block Ctrl-C and SIGTERM are only noted; a second Ctrl-C acts at once. Signals reach the main thread alone."""
+    """Within the block Ctrl-C and SIGTERM are only noted; a second Ctrl-C acts at once. Signals reach the main thread alone.
+
+    Who leaves the block looks at `number`. If an error ends it, nobody does: then the signal acts as if it came afterwards.
+    """
 
     number = 0
 
@@ -24,6 +27,8 @@ class Signals:
             raise KeyboardInterrupt("A second Ctrl-C: the training stops where it is; what was saved before stays.")
         self.number = number
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self.number and kind is not None and issubclass(kind, Exception):
+            signal.raise_signal(self.number)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from slipstream.errors import InputError
 from slipstream.objectives.objective import Loss, Objective
 from slipstream.trajectories import Window
 
@@ -29,7 +31,7 @@ class Update:
     def step(
         self, module: nn.Module, objective: Objective, window: Window, generator: torch.Generator, rate: float
     ) -> Loss:
-        """Change the module in place; the loss it saw before the change."""
+        """Change the module in place; the loss it saw before the change. `rate` 0 changes nothing."""
         raise TypeError(f"{type(self).__name__} changes nothing: an update defines step(...).")
 
     def state_dict(self) -> dict[str, Any]:
@@ -37,11 +39,11 @@ class Update:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
-            raise KeyError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
+            raise InputError(f"{type(self).__name__} keeps no state, but got {sorted(state)}.")
 
 
 class Descent(Update):
-    """One optimiser, gradients clipped to a norm: the default.
+    """One optimiser, gradients clipped to a norm: the default. The norm before clipping is in the log as ``gradient_norm``.
 
     Parameters
     ----------
@@ -60,6 +62,8 @@ class Descent(Update):
 
     def prepare(self, module: nn.Module) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise InputError(f"{type(module).__name__} has no parameters that could be trained.")
         self.optim = self.optimiser(self.parameters, lr=self.lr)
 
     def step(
@@ -70,13 +74,19 @@ class Descent(Update):
         self.optim.zero_grad(set_to_none=True)
         loss = objective(module, window, generator)
         loss.total.backward()
+        found = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(found, foreach=True)
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm, foreach=True)
         self.optim.step()
-        return loss
+        return replace(loss, parts={**loss.parts, "gradient_norm": norm})
 
     def state_dict(self) -> dict[str, Any]:
         return self.optim.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optim.load_state_dict(state)
+        try:
+            self.optim.load_state_dict(state)
+        except (KeyError, ValueError, TypeError) as error:
+            kind = type(self.optim).__name__
+            raise InputError(f"This is not the state of a {kind} of these parameters ({error}).") from None

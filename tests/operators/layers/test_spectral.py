@@ -115,7 +115,9 @@ def test_exporting_leaves_nothing_behind_that_a_later_call_would_use():
     conv, x = make((4, 4), "dft"), torch.randn(1, 3, 10, 22, dtype=torch.float64)
     program = torch.export.export(conv, (x,))
     assert type(conv(x)) is torch.Tensor
-    assert torch.equal(program.module()(x), conv(x))
+    torch.testing.assert_close(
+        program.module()(x), conv(x), rtol=0, atol=1e-14
+    )  # to rounding: buffers may be aligned otherwise
 
 
 def test_tables_are_marked_as_constants_in_the_compiler_s_own_way():

@@ -1,0 +1,238 @@
+"""The word Source: laws of everything that hands out windows. A new one adds its name to CASES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from slipstream.channels import Channel
+from slipstream.data import Source, StatePool, Store, Windows
+from slipstream.errors import InputError
+from slipstream.grids import Grid
+from slipstream.training.checkpoint import pack, unpack
+from slipstream.trajectories import Trajectories
+
+RUNS, STEPS, GRID = 6, 9, Grid.box((4, 6))
+CHANNELS = (Channel("u"), Channel("v"))
+BATCH = 4
+
+
+def data(dtype: torch.dtype = torch.float32) -> Trajectories:
+    """Every frame another one, and with each run its own parameters."""
+    frames = torch.randn(RUNS, STEPS, 2, *GRID.shape, generator=torch.Generator().manual_seed(3), dtype=dtype)
+    parameters = {"nu": frames[:, 0, 0, 0, 0].clone(), "map": frames[:, 0, 0].clone(), "kind": torch.arange(RUNS)}
+    return Trajectories(frames, GRID, 0.5, CHANNELS, parameters)
+
+
+def store(folder: Path) -> Store:
+    known = data()
+    path = folder / "data.zarr"
+    if not path.exists():
+        arguments = {"grid": GRID, "channels": CHANNELS, "interval": 0.5, "runs": RUNS, "steps": STEPS, "block": 2}
+        with Store.create(path, **arguments, parameters=dict(known.parameters)) as made:
+            for block in made.missing():
+                made.write(block, 0, known.frames[block])
+    return Store.open(path)
+
+
+CASES: dict[str, tuple[int, Callable[..., Source]]] = {
+    # name: (frames in a window, made from (folder, batch))
+    "windows": (3, lambda folder, batch: Windows(data(), 3, batch)),
+    "windows-float64": (3, lambda folder, batch: Windows(data(torch.float64), 3, batch)),
+    "windows-stride": (2, lambda folder, batch: Windows(data(), 2, batch, stride=3, runs=slice(1, 5))),
+    "windows-store": (3, lambda folder, batch: Windows(store(folder), 3, batch)),
+    "windows-store-parts": (2, lambda folder, batch: Windows(store(folder), 2, batch, memory=2 * 9 * 2 * 24 * 4)),
+    "pool": (1, lambda folder, batch: StatePool(data(), 1, batch, size=8)),
+    "pool-history": (3, lambda folder, batch: StatePool(data(), 3, batch, size=8, reset=0.2, longest=4)),
+}
+OTHER: dict[str, Callable[..., Source]] = {
+    "windows": lambda folder: Windows(data(), 4, BATCH),
+    "windows-float64": lambda folder: Windows(data(), 3, BATCH, runs=slice(0, 4)),
+    "windows-stride": lambda folder: Windows(data(), 2, BATCH, stride=2, runs=slice(1, 5)),
+    "windows-store": lambda folder: Windows(store(folder), 3, BATCH, memory=2 * 9 * 2 * 24 * 4),
+    "windows-store-parts": lambda folder: Windows(store(folder), 3, BATCH),
+    "pool": lambda folder: StatePool(data(), 1, BATCH, size=9),
+    "pool-history": lambda folder: StatePool(data(), 2, BATCH, size=8, reset=0.2, longest=4),
+}
+"""The same kind of source with other arguments, whose state must not be mistaken."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("sources")
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def make(case, folder):
+    return lambda batch=BATCH: CASES[case][1](folder, batch)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def train(source: Source, draws: torch.Generator, count: int, outputs: bool = True) -> list[Any]:
+    """Windows in turn with feedback, as the loop does it; everything that a training could see of them."""
+    seen = []
+    for _ in range(count):
+        window = source.next(draws)
+        seen.append((window.frames.clone(), {k: v.clone() for k, v in window.parameters.items()}))
+        source.feedback(window, 0.9 * window.frames[:, -1:] if outputs else None)
+    return seen
+
+
+def same(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(u, v) and p.keys() == q.keys() and all(torch.equal(p[k], q[k]) for k in p)
+        for (u, p), (v, q) in zip(a, b, strict=True)
+    )
+
+
+def test_windows_have_the_declared_shapes_batch_after_batch(make, case):
+    source, draws = make(), generator()
+    known = data(torch.float64 if "float64" in case else torch.float32)
+    for _ in range(12):
+        window = source.next(draws)
+        assert window.frames.shape == (BATCH, CASES[case][0], 2, *GRID.shape)
+        assert window.frames.dtype == known.frames.dtype
+        assert window.grid == GRID
+        assert window.interval == known.interval * getattr(source, "stride", 1)
+        assert {k: (v.shape[1:], v.dtype) for k, v in window.parameters.items()} == {
+            k: (v.shape[1:], v.dtype) for k, v in known.parameters.items()
+        }
+        assert all(len(v) == BATCH for v in window.parameters.values())
+        source.feedback(window, window.frames[:, -1:])
+
+
+def test_first_windows_are_frames_of_the_data_with_the_parameters_of_their_run(make, case):
+    window = make().next(generator())
+    known = data(window.frames.dtype)
+    stride = round(window.interval / known.interval)
+    for i in range(BATCH):
+        run = int(window.parameters["kind"][i])
+        begin = int((known.frames[run] - window.frames[i, :1]).abs().flatten(1).sum(1).argmin())
+        end = begin + CASES[case][0] * stride
+        assert torch.equal(window.frames[i], known.frames[run, begin:end:stride][: CASES[case][0]])
+        assert torch.equal(window.parameters["nu"][i], known.parameters["nu"][run].to(window.parameters["nu"].dtype))
+        assert torch.equal(window.parameters["map"][i], known.parameters["map"][run].to(window.parameters["map"].dtype))
+
+
+def test_the_generator_alone_decides(make):
+    torch.manual_seed(1)
+    one = train(make(), generator(7), 10)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    assert same(one, train(make(), generator(7), 10))
+    assert torch.equal(torch.get_rng_state(), before), "and nobody else's numbers are used up"
+    assert not same(one, train(make(), generator(8), 10))
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 13])
+def test_it_goes_on_exactly_from_its_state(make, after):
+    """Through the checkpoint's own format, which also says that the state is plain: tensors, numbers, text and nests of those."""
+    source, draws = make(), generator(2)
+    train(source, draws, after)
+    state, random = unpack(pack(source.state_dict())), draws.get_state()
+    expected = train(source, draws, 12)
+    again, others = make(), generator(99)
+    again.load_state_dict(state)
+    others.set_state(random)
+    assert same(expected, train(again, others, 12))
+
+
+def test_a_used_source_goes_back_to_its_state_too(make):
+    source, draws = make(), generator(2)
+    state, random = unpack(pack(source.state_dict())), draws.get_state()
+    expected = train(source, draws, 8)
+    source.load_state_dict(state)
+    draws.set_state(random)
+    assert same(expected, train(source, draws, 8))
+
+
+def test_what_was_loaded_is_not_shared_with_who_loads_it(make):
+    first = make()
+    train(first, generator(2), 3)
+    state = unpack(pack(first.state_dict()))
+    one, two = make(), make()
+    one.load_state_dict(state)
+    train(one, generator(5), 6)
+    two.load_state_dict(state)
+    fresh = make()
+    fresh.load_state_dict(unpack(pack(first.state_dict())))
+    assert same(train(two, generator(6), 6), train(fresh, generator(6), 6))
+
+
+def test_feedback_is_accepted_with_and_without_outputs_and_leaves_the_data_alone(make, case):
+    source, draws = make(), generator()
+    known = data(torch.float64 if "float64" in case else torch.float32)
+    train(source, draws, 4, outputs=False)
+    train(source, draws, 4)
+    held = getattr(source, "starts", None) or source.data
+    frames = held.trajectories().frames if isinstance(held, Store) else held.frames
+    assert torch.equal(frames, known.frames)
+
+
+def test_a_window_is_the_trainings_own(make):
+    """Whoever changes a window changes neither the data nor the next windows."""
+    source, draws, other, others = make(), generator(4), make(), generator(4)
+    for _ in range(6):
+        window, expected = source.next(draws), other.next(others)
+        assert torch.equal(window.frames, expected.frames)
+        source.feedback(window, window.frames[:, -1:].clone())
+        other.feedback(expected, expected.frames[:, -1:].clone())
+        window.frames.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("state", [{"nonsense": 1}, {}, {"layout": {}}, {"layout": 3}])
+def test_a_state_of_something_else_is_refused_and_changes_nothing(make, state):
+    source, draws, other, others = make(), generator(), make(), generator()
+    train(source, draws, 3)
+    train(other, others, 3)
+    with pytest.raises(InputError, match="state"):
+        source.load_state_dict(state)
+    assert same(train(source, draws, 5), train(other, others, 5))
+
+
+def test_the_state_of_another_batch_size_is_refused_by_one_clear_error(make):
+    source = make()
+    train(source, generator(), 2)
+    with pytest.raises(
+        InputError, match=rf"batch was {BATCH} and is {BATCH - 1}\. Continue with the same data and arguments"
+    ):
+        make(BATCH - 1).load_state_dict(unpack(pack(source.state_dict())))
+
+
+def test_the_state_of_other_arguments_is_refused(make, case, folder):
+    other = OTHER[case](folder)
+    train(other, generator(), 2)
+    with pytest.raises(InputError, match=r"cannot go on from the state of another one: .* was .* and is "):
+        make().load_state_dict(unpack(pack(other.state_dict())))
+
+
+@pytest.mark.parametrize("place", ["frames", "parameter", "map"])
+def test_data_that_are_not_finite_are_refused(case, place):
+    known = data()
+    {"frames": known.frames[4], "parameter": known.parameters["nu"][4:5], "map": known.parameters["map"][4]}[
+        place
+    ].view(-1)[-1] = torch.nan
+    make = {"windows": lambda: Windows(known, 3, BATCH), "pool": lambda: StatePool(known, 1, BATCH, size=8)}
+    with pytest.raises(InputError, match=r"run 4"):
+        make[case.partition("-")[0]]()
+
+
+def test_the_word_itself_gives_nothing_and_keeps_nothing():
+    with pytest.raises(TypeError, match="defines next"):
+        Source().next(generator())
+    assert Source().state_dict() == {}
+    Source().load_state_dict({})
+    with pytest.raises(InputError, match=r"keeps no state, but got \['a'\]"):
+        Source().load_state_dict({"a": 1})
