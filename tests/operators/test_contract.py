@@ -12,7 +12,23 @@ from torch.export import Dim, export
 
 from slipstream.errors import ShapeError
 from slipstream.grids import Grid, resample
-from slipstream.operators import FNO, Operator, OperatorFactory, UNet
+from slipstream.operators import (
+    FNO,
+    IFNO,
+    LSM,
+    DeepONet,
+    Folded,
+    KernelIntegral,
+    MessagePassing,
+    MgNO,
+    MultiONet,
+    Operator,
+    OperatorFactory,
+    ScOT,
+    SineNet,
+    SpaceTimeFNO,
+    UNet,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +45,7 @@ class Case:
     functional: bool = False
 
 
+VCYCLE = ((1, 1), (1, 1))
 CASES = {
     "fno": Case(lambda d: partial(FNO, n_modes=(6, 5, 6)[:d], hidden_channels=8, n_layers=2), functional=True),
     "fno-dft": Case(
@@ -44,6 +61,125 @@ CASES = {
     ),
     "unet": Case(lambda d: partial(UNet, hidden_channels=8, levels=2), stride=4),
     "unet-zero": Case(lambda d: partial(UNet, hidden_channels=8, levels=1, padding="zero"), dims=(1, 2), stride=0),
+    "mgno": Case(lambda d: partial(MgNO, hidden_channels=4, n_layers=2, cycle=((1, 0), (1, 1), (1, 0))), stride=4),
+    "mgno-vcycle": Case(
+        lambda d: partial(MgNO, hidden_channels=6, n_layers=2, cycle=VCYCLE, padding="zero", restriction="residual"),
+        stride=0,
+    ),
+    "mgno-semicoarsening": Case(
+        lambda d: partial(MgNO, hidden_channels=4, n_layers=2, cycle=((1, 0),) * 2, coarsen=((2, 1),), norm=True),
+        dims=(2,),
+        stride=2,
+    ),
+    "lsm": Case(lambda d: partial(LSM, hidden_channels=8, levels=1, patch=2, heads=2, basis=4), stride=4),
+    "lsm-zero": Case(
+        lambda d: partial(
+            LSM, hidden_channels=8, levels=2, patch=3, heads=2, padding="zero", coordinates=True, transition=False
+        ),
+        dims=(1, 2),
+        stride=0,
+    ),
+    "sinenet": Case(lambda d: partial(SineNet, hidden_channels=6, waves=2, levels=2), stride=4),
+    "sinenet-tangled": Case(
+        lambda d: partial(SineNet, hidden_channels=6, waves=1, levels=2, blocks=2, disentangled=False, padding="zero"),
+        dims=(1, 2),
+        stride=0,
+    ),
+    "scot": Case(
+        lambda d: partial(
+            ScOT, hidden_channels=8, depths=(2, 2), heads=(2, 4), window=2, patch=2, position_channels=8, skips=(1,)
+        ),
+        dims=(1, 2),
+        stride=8,
+    ),
+    "scot-zero": Case(
+        lambda d: partial(
+            ScOT, hidden_channels=4, depths=(2, 1), heads=(1, 2), window=3, patch=2, position_channels=8, padding="zero"
+        ),
+        stride=0,
+    ),
+    "scot-product": Case(
+        lambda d: partial(
+            ScOT,
+            hidden_channels=4,
+            depths=(2,),
+            heads=(2,),
+            window=4,
+            patch=2,
+            position_channels=0,
+            attention="product",
+        ),
+        dims=(2,),
+        stride=8,
+    ),
+    "ifno": Case(lambda d: partial(IFNO, n_modes=(6, 5, 6)[:d], hidden_channels=8, n_iterations=3), functional=True),
+    "ifno-reflect": Case(
+        lambda d: partial(
+            IFNO, n_modes=(4,) * d, hidden_channels=6, n_iterations=2, padding="reflect", shared=False, form="dft"
+        ),
+        stride=0,
+    ),
+    "deeponet": Case(lambda d: partial(DeepONet, hidden_channels=12, n_layers=2, sensors=4, periodic=True), stride=0),
+    "multionet": Case(lambda d: partial(MultiONet, hidden_channels=12, n_layers=3, sensors=4, pairs=2), stride=0),
+    "messages": Case(lambda d: partial(MessagePassing, hidden_channels=8, n_layers=2)),
+    "messages-with-ends": Case(
+        lambda d: partial(
+            MessagePassing, hidden_channels=8, n_layers=2, reach=2.0, periodic=False, differences=False, offsets=True
+        ),
+        dims=(1, 2),
+        stride=0,
+    ),
+    "kernel": Case(lambda d: partial(KernelIntegral, hidden_channels=6, n_layers=2, radius=0.13, kernel_channels=4)),
+    "kernel-diagonal": Case(
+        lambda d: partial(
+            KernelIntegral,
+            hidden_channels=6,
+            n_layers=2,
+            radius=0.13,
+            kernel="diagonal",
+            sees_fields=False,
+            taper=False,
+        ),
+        dims=(1, 2),
+    ),
+    "space-time": Case(
+        lambda d: partial(SpaceTimeFNO, n_modes=(6, 5, 6)[-d:], hidden_channels=6, n_layers=2, latent_steps=5), stride=0
+    ),
+    "space-time-bare": Case(
+        lambda d: partial(
+            SpaceTimeFNO,
+            n_modes=(4,) * d,
+            hidden_channels=6,
+            n_layers=1,
+            latent_steps=4,
+            form="dft",
+            coordinates=False,
+            time_features=0,
+            norm=False,
+            zero_padding=False,
+            source=0.0,
+            residual=False,
+        ),
+        dims=(2,),
+        stride=0,
+    ),
+    "folded": Case(
+        lambda d: partial(
+            Folded,
+            operator=partial(
+                SpaceTimeFNO,
+                n_modes=(4,) * (d + 1),
+                hidden_channels=6,
+                n_layers=2,
+                latent_steps=4,
+                coordinates=False,
+                source=0.0,
+            ),
+            horizon=3,
+        ),
+        dims=(1, 2),
+        stride=1,
+    ),
 }
 EVERY = [pytest.param(case, d, id=f"{name}-{d}d") for name, case in CASES.items() for d in case.dims]
 POINTS = {1: (32,), 2: (16, 24), 3: (8, 12, 8)}

@@ -1,5 +1,6 @@
 """Sources of training windows, and data on disk."""
 
+from slipstream.data.allpairs import AllPairs
 from slipstream.data.choose import as_source
 from slipstream.data.dataset import Dataset
 from slipstream.data.pairs import FieldPairs
@@ -9,4 +10,4 @@ from slipstream.data.source import Source
 from slipstream.data.store import Store
 from slipstream.data.windows import Windows
 
-__all__ = ["Dataset", "FieldPairs", "Source", "StatePool", "Store", "Windows", "as_source", "simulate"]
+__all__ = ["AllPairs", "Dataset", "FieldPairs", "Source", "StatePool", "Store", "Windows", "as_source", "simulate"]

@@ -1,7 +1,34 @@
 """How, learnt: one architecture a file."""
 
+from slipstream.operators.deeponet import DeepONet
 from slipstream.operators.fno import FNO
+from slipstream.operators.folded import Folded
+from slipstream.operators.ifno import IFNO
+from slipstream.operators.kernel_integral import KernelIntegral
+from slipstream.operators.lsm import LSM
+from slipstream.operators.message_passing import MessagePassing
+from slipstream.operators.mgno import MgNO
+from slipstream.operators.multionet import MultiONet
 from slipstream.operators.operator import Operator, OperatorFactory
+from slipstream.operators.scot import ScOT
+from slipstream.operators.sinenet import SineNet
+from slipstream.operators.space_time_fno import SpaceTimeFNO
 from slipstream.operators.unet import UNet
 
-__all__ = ["FNO", "Operator", "OperatorFactory", "UNet"]
+__all__ = [
+    "FNO",
+    "IFNO",
+    "LSM",
+    "DeepONet",
+    "Folded",
+    "KernelIntegral",
+    "MessagePassing",
+    "MgNO",
+    "MultiONet",
+    "Operator",
+    "OperatorFactory",
+    "ScOT",
+    "SineNet",
+    "SpaceTimeFNO",
+    "UNet",
+]

@@ -67,23 +67,30 @@ class SpectralConv(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch in_channels *space"],
-        base: Float[Tensor, "batch out_channels *space"] | None = None,
-    ) -> Float[Tensor, "batch out_channels *space"]:
+        base: Float[Tensor, "batch out_channels *result"] | None = None,
+        space: Sequence[int] | None = None,
+    ) -> Float[Tensor, "batch out_channels *result"]:
         """The filtered field; added to `base` if one is given.
 
         `base` is used up: it must be contiguous, and its memory may become that of the result, which saves two passes over it.
+        `space` asks for the same function on another number of points along each axis. Where the number changes, the highest frequency
+        that the smaller one tells apart is left out if that number is even: samples do not tell its phase.
         """
         # Counts, never symbols: tables are made for one grid, and a compiled graph is made again for another.
-        space = tuple(operator.index(n) for n in x.shape[2:])
-        kept = kept_modes(self.n_modes, space)
+        given = tuple(operator.index(n) for n in x.shape[2:])
+        wanted = given if space is None else tuple(operator.index(n) for n in space)
+        kept = kept_modes(
+            self.n_modes, [n if n == m else (min(n, m) - 1) | 1 for n, m in zip(given, wanted, strict=True)]
+        )
         if self._form == "dft":
-            matrices = tables(space, kept, x)
-            return synthesise(torch.bmm(analyse(x, matrices), self._mixing(kept)), kept, matrices, base)
+            matrices = tables(given, kept, x)
+            y = torch.bmm(analyse(x, matrices), self._mixing(kept))
+            return synthesise(y, kept, matrices if wanted == given else tables(wanted, kept, x), base)
         y = torch.bmm(_rows(_transform(x, kept)), self._mixing(kept))
         y = y.unflatten(1, (2, -1)).unflatten(0, [high - low for low, high in kept])
         part = y.ndim - 3
         z = torch.complex(y.select(part, 0), y.select(part, 1))  # (*modes, batch, out)
-        field = _inverse(z.permute(part, part + 1, *range(part)), kept, space)
+        field = _inverse(z.permute(part, part + 1, *range(part)), kept, wanted)
         return field if base is None else field.add_(base)
 
     def _mixing(self, kept: Kept) -> Float[Tensor, "modes two_in out"]:
