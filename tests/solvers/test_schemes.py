@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slipstream.solvers import ARS222, ARS443, CNRK2, ETDRK1, ETDRK2, ETDRK4, HEUN, RK4, SSPRK3
-from slipstream.solvers.schemes import phi
+from slipstream.solvers.schemes import phi, phi_of_blocks
 
 SPLIT = [ETDRK1, ETDRK2, ETDRK4, CNRK2, ARS222, ARS443]
 
@@ -79,3 +79,25 @@ def test_phi_functions_meet_their_series_and_their_recurrence(k):
 def test_phi_is_differentiable():
     z = torch.tensor([-1e-4, -0.5, -7.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: phi(2, x), (z,))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 60.0])
+def test_phi_functions_of_matrices_are_those_of_their_eigenvalues(scale):
+    vectors = torch.randn(5, 3, 3, dtype=torch.complex128)
+    values = scale * torch.complex(-torch.rand(5, 3), torch.randn(5, 3)).to(torch.complex128)
+    z = (vectors * values[:, None]) @ torch.linalg.inv(vectors)
+    got = phi_of_blocks(3, z.movedim(0, -1)[None])
+    for k in range(4):
+        exact = (vectors * phi(k, values)[:, None]) @ torch.linalg.inv(vectors)
+        assert torch.allclose(got[k][0].movedim(-1, 0), exact, rtol=1e-9, atol=1e-9)
+
+
+def test_phi_functions_of_defective_matrices_are_right_and_differentiable():
+    z = torch.tensor([[-2.0, 1.0], [0.0, -2.0]], dtype=torch.float64)[None, :, :, None].requires_grad_()
+    for k, got in enumerate(phi_of_blocks(3, z)):
+        at = torch.tensor([-2.0], dtype=torch.float64, requires_grad=True)
+        value = phi(k, at)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+        expected = torch.stack([torch.stack([value[0], slope[0]]), torch.stack([0 * slope[0], value[0]])])
+        assert torch.allclose(got[0, :, :, 0], expected, rtol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: phi_of_blocks(2, x)[2], (z,))

@@ -12,7 +12,7 @@ from slipstream.errors import ShapeError, UnstableStep
 from slipstream.operators import FNO, UNet
 from slipstream.pretrained import describe
 from slipstream.problems import KolmogorovFlow, Problem
-from slipstream.solvers import ETDRK4, LinesStepper, SpectralStepper
+from slipstream.solvers import ETDRK4, LinesStepper, OdeStepper, SpectralStepper
 from slipstream.stepper import Stepper
 from slipstream.steppers import Autoregressive, LearnedStepper, Staggered, rollout, wrap
 
@@ -27,6 +27,7 @@ def flow(problem: Problem) -> Stepper:
 CASES: dict[str, Callable[[Problem], Stepper]] = {
     "spectral": flow,
     "lines": lambda p: LinesStepper(p.equation, p.grid, p.interval, 8),
+    "ode": lambda p: OdeStepper(p.equation, p.interval, rtol=1e-4, atol=1e-4, grid=p.grid),
     "autoregressive": partial(Autoregressive, UNET),
     "autoregressive-fno": partial(Autoregressive, partial(FNO, n_modes=(4, 4), hidden_channels=8, n_layers=2)),
     "autoregressive-history": partial(Autoregressive, UNET, history=3, horizon=2),

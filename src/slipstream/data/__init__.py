@@ -3,6 +3,7 @@
 from slipstream.data.allpairs import AllPairs
 from slipstream.data.choose import as_source
 from slipstream.data.dataset import Dataset
+from slipstream.data.laws import LawSamples
 from slipstream.data.pairs import FieldPairs
 from slipstream.data.pool import StatePool
 from slipstream.data.simulate import simulate
@@ -10,4 +11,15 @@ from slipstream.data.source import Source
 from slipstream.data.store import Store
 from slipstream.data.windows import Windows
 
-__all__ = ["AllPairs", "Dataset", "FieldPairs", "Source", "StatePool", "Store", "Windows", "as_source", "simulate"]
+__all__ = [
+    "AllPairs",
+    "Dataset",
+    "FieldPairs",
+    "LawSamples",
+    "Source",
+    "StatePool",
+    "Store",
+    "Windows",
+    "as_source",
+    "simulate",
+]

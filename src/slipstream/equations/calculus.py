@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -40,6 +42,13 @@ class Calculus:
     ) -> Float[Tensor, "batch channel *space"]:
         """A product of two fields, without aliasing where the discretisation knows how."""
         return a * b
+
+    def pointwise(self, function: Callable[..., Tensor], *fields: Tensor) -> Tensor:
+        """A function of field values, point by point; without aliasing as far as the discretisation knows how.
+
+        `function` takes and returns (batch, channel, *space). Write terms that are linear in the fields outside.
+        """
+        return function(*fields)
 
     def dx(self, u: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         return self.derivative(u, 0)

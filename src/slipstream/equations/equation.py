@@ -46,13 +46,16 @@ class Form:
     ----------
     forward : field (batch, channel, *space) to coefficients. inverse : coefficients to field, on the grid or on another over its box.
     from_half : a half spectrum or a symbol (as of `torch.fft.rfftn`) in this layout.
-    nonlinear : coefficients and parameters to the rate that `Equation.linear` and `Equation.force` leave over.
+    nonlinear : coefficients and parameters to the rate that the linear part and `Equation.force` leave over.
+    linear : parameters to the linear part in this layout, where it is not that of `Equation.linear`: a symbol (batch, channel, *layout),
+        or where channels are coupled one matrix a mode, (batch, channel, channel, *layout). Schemes treat both exactly.
     """
 
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor, Grid | None], Tensor]
     from_half: Callable[[Tensor], Tensor]
     nonlinear: Callable[[Tensor, Parameters], Tensor]
+    linear: Callable[[Parameters], Tensor] | None = None
 
 
 class Equation:
@@ -101,6 +104,30 @@ class Equation:
     ) -> Float[Tensor, "batch dim"] | None:
         """Largest advective speed along each axis, for the step-size check; None where nothing is advected."""
         return None
+
+    def flux(
+        self, u: Float[Tensor, "batch channel *space"], axis: int, p: Parameters
+    ) -> Float[Tensor, "batch channel *space"] | None:
+        """What passes through a face across an axis, point by point, or None where the equation has no flux form.
+
+        ``rate = -sum_i d/dx_i flux(u, i) + remainder``: what finite volumes march.
+        """
+        return None
+
+    def max_speed(
+        self, u: Float[Tensor, "batch channel *space"], axis: int, p: Parameters
+    ) -> Float[Tensor, "batch 1 *space"] | None:
+        """The fastest wave of `flux` along an axis, point by point."""
+        return None
+
+    def remainder(
+        self, u: Float[Tensor, "batch channel *space"], d: Calculus, p: Parameters
+    ) -> Float[Tensor, "batch channel *space"] | None:
+        """The part of `rate` that `flux` leaves over (diffusion, sources); None where nothing is."""
+        return None
+
+    def admit(self, u: Float[Tensor, "batch channel *space"], p: Parameters) -> None:
+        """Refuse states that have no physical meaning (a negative density), naming what and where: raises `UnstableStep`."""
 
     def invariants(self) -> dict[str, Callable[[Tensor, Calculus, Parameters], Float[Tensor, " batch"]]]:
         """Named integrals that the equation conserves or balances, as functions (u, d, p) -> (batch,)."""

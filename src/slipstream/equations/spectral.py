@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -43,6 +45,7 @@ class Spectral(Calculus):
             self.square > 0, 1 / self.square.clamp(min=1e-30), torch.zeros_like(self.square)
         )
         self._coordinates = grid.coordinates(dtype).to(device=device)
+        self._symbols: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, u: Float[Tensor, "batch channel *space"]) -> Shaped[Tensor, "batch channel *wavenumber"]:
         """Fourier coefficients (real transform, unnormalised) over the space axes."""
@@ -82,6 +85,12 @@ class Spectral(Calculus):
 
     def symbol(self, axis: int, order: int = 1) -> Tensor:
         """(i k)^order along an axis; the unpaired highest mode of an even axis has no odd derivative."""
+        if (axis, order) not in self._symbols:
+            with torch.inference_mode(False):
+                self._symbols[axis, order] = self._symbol(axis, order)
+        return self._symbols[axis, order]
+
+    def _symbol(self, axis: int, order: int) -> Tensor:
         k = self.wavenumbers[axis]
         if order % 2 and self.grid.shape[axis] % 2 == 0:
             k = torch.where(k.abs() < k.abs().max() * (1 - 1e-6), k, torch.zeros_like(k))
@@ -108,6 +117,10 @@ class Spectral(Calculus):
     ) -> Float[Tensor, "batch channel *space"]:
         """The product of the kept parts of both, exact in every kept wavenumber."""
         return self.truncate(self.truncate(a) * self.truncate(b))
+
+    def pointwise(self, function: Callable[..., Tensor], *fields: Tensor) -> Tensor:
+        """The kept part of a function of the kept parts: exact in the kept wavenumbers for products of two."""
+        return self.truncate(function(*(self.truncate(u) for u in fields)))
 
     def advect(
         self, v: Float[Tensor, "batch dim *space"], u: Float[Tensor, "batch channel *space"]

@@ -10,6 +10,8 @@ from slipstream.operators.message_passing import MessagePassing
 from slipstream.operators.mgno import MgNO
 from slipstream.operators.multionet import MultiONet
 from slipstream.operators.operator import Operator, OperatorFactory
+from slipstream.operators.pointlaw import PointLaw
+from slipstream.operators.rivals import RBF, PolynomialLaw, SecantLaw, TableLaw
 from slipstream.operators.scot import ScOT
 from slipstream.operators.sinenet import SineNet
 from slipstream.operators.space_time_fno import SpaceTimeFNO
@@ -19,6 +21,7 @@ __all__ = [
     "FNO",
     "IFNO",
     "LSM",
+    "RBF",
     "DeepONet",
     "Folded",
     "KernelIntegral",
@@ -27,8 +30,12 @@ __all__ = [
     "MultiONet",
     "Operator",
     "OperatorFactory",
+    "PointLaw",
+    "PolynomialLaw",
     "ScOT",
+    "SecantLaw",
     "SineNet",
     "SpaceTimeFNO",
+    "TableLaw",
     "UNet",
 ]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from slipstream.equations.flow import Forcing, ShearForcing, VorticityFlow
-from slipstream.errors import InputError
 from slipstream.grids import Grid
-from slipstream.problems.problem import Problem, Setting
-from slipstream.solvers.schemes import ARS443, CNRK2, ETDRK2, ETDRK4
+from slipstream.problems.periodic import PeriodicProblem
 
 
 def random_waves(
@@ -34,8 +32,8 @@ def random_waves(
     return (rms * field / field.square().mean().sqrt()).reshape(grid.shape)
 
 
-class _PlaneFlow(Problem):
-    """What the plane flows share: a square, a viscosity that may vary, and a ladder of spectral settings."""
+class _PlaneFlow(PeriodicProblem):
+    """What the plane flows share: a square, and a viscosity that may vary."""
 
     equation: VorticityFlow
 
@@ -48,29 +46,10 @@ class _PlaneFlow(Problem):
         drag: float,
         forcing: Forcing | None,
     ) -> None:
-        if num_points % 2 or num_points < 8:
-            raise InputError(f"{self.name} expects an even num_points of at least 8; got {num_points}.")
-        ends = (reynolds, reynolds) if isinstance(reynolds, (int, float)) else tuple(reynolds)
-        if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
-            raise InputError(
-                f"{self.name} expects reynolds as a positive number or a range (low, high); got {reynolds}."
-            )
-        if not interval > 0:
-            raise InputError(f"{self.name} expects a positive interval; got {interval}.")
-        self.grid = Grid.box(num_points, extent, num_dims=2)
-        self.varying: Mapping[str, tuple[float, float]] = (
-            {} if ends[0] == ends[1] else {"viscosity": (1 / ends[1], 1 / ends[0])}
-        )
+        self._box(num_points, extent, interval, 2, self.warm_up)
+        ends = self._ends("reynolds", reynolds)
+        self._vary(viscosity=(1 / ends[1], 1 / ends[0]))
         self.equation = VorticityFlow(viscosity=1 / ends[0], drag=drag, forcing=forcing)
-
-    def _settings(self, num_points: int, fast_dt: float, reference_dt: float) -> None:
-        self.fast_setting = Setting(num_points, max(1, math.ceil(self.interval / fast_dt - 1e-9)), ETDRK2)
-        self.reference_setting = Setting(2 * num_points, max(1, math.ceil(self.interval / reference_dt - 1e-9)), ETDRK4)
-
-    def ladder(self) -> list[Setting]:
-        n = self.grid.shape[0]
-        points = sorted({max(8, 2 * round(n * f / 2)) for f in (0.25, 0.375, 0.5, 0.75, 1.0, 1.5)})
-        return [Setting(m, s, scheme) for m in points for scheme in (ETDRK2, CNRK2, ARS443, ETDRK4) for s in (1, 2, 4)]
 
 
 class KolmogorovFlow(_PlaneFlow):
@@ -107,7 +86,7 @@ class KolmogorovFlow(_PlaneFlow):
         self.amplitude, self.drag, self.warm_up, self.interval = amplitude, drag, warm_up, interval
         self._pose(num_points, reynolds, interval, extent, drag, ShearForcing(wavenumber, amplitude))
         scale = 64 * extent / (num_points * 2 * math.pi)
-        self._settings(num_points, 0.00625 * scale, 0.00625 * scale)
+        self._settings(0.00625 * scale, 0.00625 * scale)
 
     def initial(self, generator: torch.Generator) -> Float[Tensor, "channel *space"]:
         unit = 2 * math.pi / self.extent
@@ -142,7 +121,7 @@ class DecayingFlow(_PlaneFlow):
         self.peak, self.strength, self.warm_up = peak, strength, warm_up
         self._pose(num_points, reynolds, interval, extent, 0.0, None)
         scale = 64 * extent / (num_points * 2 * math.pi)
-        self._settings(num_points, 0.00625 * scale, 0.00425 * scale)
+        self._settings(0.00625 * scale, 0.00425 * scale)
 
     def initial(self, generator: torch.Generator) -> Float[Tensor, "channel *space"]:
         unit = 2 * math.pi / self.extent

@@ -133,13 +133,30 @@ class SpectralStepper(Stepper):
 
     def _piece(self, u_hat: Tensor, like: Tensor, parameters: Parameters) -> _Piece:
         d, form = self._tools(like.dtype, like.device)
-        p = self.equation.ready(parameters, like)
+        p = self._ready(parameters, like)
         for name, spec in self.equation.parameters.items():
             spec.check(name, p[name])
-        linear = self.equation.linear(self.inner, p)
-        linear = like.new_zeros([1] * u_hat.ndim) if linear is None else form.from_half(linear)
+        if form.linear is not None:
+            linear = form.linear(p)
+        else:
+            symbol = self.equation.linear(self.inner, p)
+            linear = like.new_zeros([1] * u_hat.ndim) if symbol is None else form.from_half(symbol)
         force = self.equation.force(d, p)
-        return _Piece(u_hat, p, self._coefficients(linear), None if force is None else form.from_half(force))
+        return _Piece(
+            u_hat,
+            p,
+            self._coefficients(linear, linear.ndim > u_hat.ndim),
+            None if force is None else form.from_half(force),
+        )
+
+    def _ready(self, parameters: Parameters, like: Tensor) -> dict[str, Tensor]:
+        """Parameters for fields on the inner grid; those that are fields are given where frames live."""
+        outer = None if self.frames_grid is None else self.frames_grid.shape
+        inside = {
+            name: resample(value, self.grid, self.inner) if tuple(value.shape[1:]) == outer else value
+            for name, value in parameters.items()
+        }
+        return self.equation.ready(inside, like)
 
     def _with_parameters(self, pieces: tuple[_Piece, ...], parameters: Parameters) -> tuple[_Piece, ...]:
         result, first = [], 0
@@ -150,20 +167,20 @@ class SpectralStepper(Stepper):
             first = runs.stop
         return tuple(result)
 
-    def _coefficients(self, linear: Tensor) -> tuple[Tensor, ...]:
+    def _coefficients(self, linear: Tensor, blocks: bool) -> tuple[Tensor, ...]:
         if linear.requires_grad:
-            return self.scheme.coefficients(linear, self.dt)
+            return self.scheme.coefficients(linear, self.dt, blocks)
         key = (linear.shape, linear.dtype, linear.device, hash(linear.cpu().numpy().tobytes()))
         if key not in self._known:
             if len(self._known) >= 8:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = self.scheme.coefficients(linear, self.dt)
+            self._known[key] = self.scheme.coefficients(linear, self.dt, blocks)
         return self._known[key]
 
     def largest_dt(self, u: Float[Tensor, "batch channel *space"], parameters: Parameters) -> float:
         """The largest dt at which the scheme carries the advection in `u`; infinite where nothing is advected."""
         with torch.no_grad():
-            speed = self.equation.speed(u, self.calculus(u), self.equation.ready(parameters, u))
+            speed = self.equation.speed(u, self.calculus(u), self._ready(parameters, u))
         if speed is None:
             return float("inf")
         if not bool(torch.isfinite(speed).all()):

@@ -1,9 +1,11 @@
 """Operators and solvers, marching in time."""
 
 from slipstream.steppers.autoregressive import Autoregressive, Steady
+from slipstream.steppers.dmd import DMD
 from slipstream.steppers.learned import LearnedStepper
 from slipstream.steppers.rolling import rollout
 from slipstream.steppers.staggered import Staggered
+from slipstream.steppers.upscaled import Upscaled
 from slipstream.steppers.wrapped import wrap
 
-__all__ = ["Autoregressive", "LearnedStepper", "Staggered", "Steady", "rollout", "wrap"]
+__all__ = ["DMD", "Autoregressive", "LearnedStepper", "Staggered", "Steady", "Upscaled", "rollout", "wrap"]

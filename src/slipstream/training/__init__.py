@@ -3,6 +3,7 @@
 from slipstream.training.callbacks import Callback, Validate
 from slipstream.training.divergence import Guard
 from slipstream.training.ema import EMA
+from slipstream.training.fit import Fit
 from slipstream.training.loop import Training, train
 from slipstream.training.muon import Muon
 from slipstream.training.schedules import Constant, Cosine, Linear, Schedule
@@ -14,6 +15,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Descent",
+    "Fit",
     "Guard",
     "Linear",
     "Muon",

@@ -1,0 +1,53 @@
+"""Linear systems: one verb, `solve`, and the methods that do it."""
+
+from slipstream.solvers.linear.algebraic import AMG
+from slipstream.solvers.linear.choosing import Candidate, Choice, choose_solver
+from slipstream.solvers.linear.conjugate import CG, MINRES
+from slipstream.solvers.linear.diffusion import Diffusion
+from slipstream.solvers.linear.direct import LU
+from slipstream.solvers.linear.gmres import FGMRES, GMRES
+from slipstream.solvers.linear.method import Correction, Method, Preconditioner, Result
+from slipstream.solvers.linear.multigrid import Multigrid
+from slipstream.solvers.linear.ordering import gray_order, greedy_order, lexicographic_order
+from slipstream.solvers.linear.poisson import FastPoisson
+from slipstream.solvers.linear.preconditioners import IC, ILU, Jacobi
+from slipstream.solvers.linear.recycling import GCRODR, Recycled, largest_angle
+from slipstream.solvers.linear.sequence import solve_sequence
+from slipstream.solvers.linear.solve import Solver, solve
+from slipstream.solvers.linear.stabilised import BiCGStab
+from slipstream.solvers.linear.stencil import Stencil
+from slipstream.solvers.linear.transforms import Boundary
+
+__all__ = [
+    "AMG",
+    "CG",
+    "FGMRES",
+    "GCRODR",
+    "GMRES",
+    "IC",
+    "ILU",
+    "LU",
+    "MINRES",
+    "BiCGStab",
+    "Boundary",
+    "Candidate",
+    "Choice",
+    "Correction",
+    "Diffusion",
+    "FastPoisson",
+    "Jacobi",
+    "Method",
+    "Multigrid",
+    "Preconditioner",
+    "Recycled",
+    "Result",
+    "Solver",
+    "Stencil",
+    "choose_solver",
+    "gray_order",
+    "greedy_order",
+    "largest_angle",
+    "lexicographic_order",
+    "solve",
+    "solve_sequence",
+]
