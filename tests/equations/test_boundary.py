@@ -15,8 +15,8 @@ from slipstream.equations.boundary import (
     Periodic,
     Robin,
     Wall,
-    pad,
 )
+from slipstream.equations.ghosts import pad
 from slipstream.errors import InputError, ShapeError
 from slipstream.grids import Axis, Grid
 

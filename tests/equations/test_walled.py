@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from slipstream.equations import AdvectionDiffusion, Burgers, Diffusion, FiniteDifferences
-from slipstream.equations.boundary import Conditions, Dirichlet, Inflow, Neumann, Outflow, Robin
+from slipstream.equations.boundary import Conditions, Dirichlet, Inflow, Neumann, Obstacle, Outflow, Robin
 from slipstream.equations.walled import WalledDifferences
 from slipstream.errors import InputError
 from slipstream.grids import Axis, Grid
@@ -185,3 +185,9 @@ def test_nodes_on_walls_with_a_flux_converge_too():
         u = torch.linalg.solve(matrix.T, -9 * wave(x)[0] - known[0])
         errors.append(float((u - wave(x)[0]).abs().max()))
     assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.2)
+
+
+def test_obstacles_are_refused_and_not_overlooked():
+    grid = Grid.box(8, 1.0)
+    with pytest.raises(InputError, match="obstacles"):
+        WalledDifferences(grid, Conditions(("u",), {}, Obstacle(torch.zeros(8))))

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slipstream.equations.boundary import Condition, Conditions, Robin, pad_axis
+from slipstream.equations.boundary import Condition, Conditions, Robin
 from slipstream.equations.calculus import Calculus
+from slipstream.equations.ghosts import pad_axis
 from slipstream.errors import InputError, ShapeError
 from slipstream.grids import Grid
 from slipstream.trajectories import Parameters
@@ -41,6 +42,8 @@ class WalledDifferences(Calculus):
         device: torch.device | str | None = None,
     ) -> None:
         conditions.check(grid)
+        if conditions.obstacle is not None:
+            raise InputError("WalledDifferences knows sides, not obstacles inside the domain; leave the obstacle out.")
         for i, a in enumerate(grid.axes):
             if not a.periodic and not a.centred:
                 pinned = [c for side in (0, 1) for c in conditions.on(grid, i, side) if c.pins]

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slipstream.equations.boundary import Conditions, pad_axis
+from slipstream.equations.boundary import Conditions
 from slipstream.equations.equation import Equation
+from slipstream.equations.ghosts import pad_axis
 from slipstream.equations.walled import WalledDifferences
 from slipstream.errors import InputError, UnstableStep
 from slipstream.grids import Grid
