@@ -150,3 +150,11 @@ def test_what_makes_no_sense_is_refused(law):
         PointLaw(symmetries=((0, 2),))
     with pytest.raises(InputError, match="non-finite"):
         law.fit(inputs() * float("nan"), torch.ones(40, 2).double())
+
+
+def test_the_exchange_is_exact_after_a_fit_too():
+    """What normalises the inputs is computed from samples, and must not tell the axes apart by its rounding."""
+    x = torch.rand(200, 5, generator=torch.Generator().manual_seed(1)) - 0.5
+    law = PointLaw(width=5).fit(x, x[:, :2] * (1 + x[:, 2:3].square()), steps=2).double()
+    z = x.double()
+    assert torch.equal(law(z[:, [1, 0, 3, 2, 4]]).flip(1), law(z))

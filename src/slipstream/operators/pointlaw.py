@@ -122,8 +122,10 @@ class PointLaw(PointwiseLaw):
             self.scale.copy_(g.square().mean().sqrt())
             plain = torch.cat([(g / self.scale).square().log1p(), x[:, 2:]], dim=1)
             both = torch.cat([plain, plain[:, self._order]])
-            self.centre.copy_(both.mean(0))
-            self.spread.copy_(both.std(0).clamp(min=1e-6))
+            # Alike for both axes to the bit, or rounding would break the exchange.
+            centre, spread = both.mean(0), both.std(0).clamp(min=1e-6)
+            self.centre.copy_(0.5 * (centre + centre[self._order]))
+            self.spread.copy_(0.5 * (spread + spread[self._order]))
             generator = torch.Generator().manual_seed(seed)
             for layer in self._linear():
                 drawn = torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5
