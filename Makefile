@@ -3,9 +3,9 @@
 PYTHON   ?= python3
 PIP_ARGS ?=
 INSTALL   = -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-RECIPES   = examples/kolmogorov.yaml
+RECIPES   = examples/kolmogorov.yaml examples/two_scale.yaml
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench docs clean
 
 demo: .venv/ready
 	.venv/bin/slipstream build $(RECIPES) --anyway
@@ -25,6 +25,11 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python benchmarks/store.py
 	.venv-bench/bin/python benchmarks/spectral.py
 	.venv-bench/bin/python benchmarks/fno.py
+	.venv-bench/bin/python benchmarks/accelerate.py
+
+docs: .venv-docs/ready
+	OMP_NUM_THREADS=1 .venv-docs/bin/sphinx-build -W --keep-going -q docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 # torch first and pinned: a bare range would bring the largest build there is for this platform.
 .venv/ready: pyproject.toml constraints.txt
@@ -45,5 +50,11 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python $(INSTALL) -e '.[bench]'
 	touch $@
 
+.venv-docs/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(INSTALL) torch
+	.venv-docs/bin/python $(INSTALL) -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-dev .venv-bench
+	rm -rf .venv .venv-dev .venv-bench .venv-docs docs/_build docs/gallery docs/methods docs/reference/generated

@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-import slipstream
+from slipstream.assessment.evidence import PACKAGE, Claim, committed, evidence, save
 from slipstream.operators import FNO
 from slipstream.operators.layers import ChannelMLP
 
@@ -190,12 +188,11 @@ def same_training(peer: nn.Module) -> dict:
     return {"what": "training", "steps": STEPS, "first_and_last_loss": ends, "largest_relative_difference": apart}
 
 
-def claim(text: str, kind: str, measured: float, bar: float, at_least: bool = True) -> dict:
-    holds = measured >= bar if at_least else measured <= bar
-    return {"claim": text, "kind": kind, "measured": measured, "bar": bar, "holds": holds}
+def claim(text: str, kind: Literal["law", "effect"], measured: float, bar: float, at_least: bool = True) -> Claim:
+    return Claim(text, kind, measured, bar, "at least" if at_least else "at most")
 
 
-def claims(rows: list[dict], parameters: dict[str, int]) -> list[dict]:
+def claims(rows: list[dict], parameters: dict[str, int]) -> list[Claim]:
     found = [claim("As many parameters as the peer.", "law", abs(parameters["ours"] - parameters["peer"]), 0, False)]
     for row in rows:
         where = f"batch {row.get('batch')}, {row.get('threads')} thread(s)"
@@ -229,13 +226,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--repeats", type=int, default=60, help="interleaved repeats of each arm at batch 1")
     parser.add_argument("--out", type=Path, default=RESULT, help="where to write the result")
+    parser.add_argument(
+        "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
+    )
     arguments = parser.parse_args()
+    commit = committed(PACKAGE, Path(__file__), dirty=arguments.dirty)
     warnings.filterwarnings("ignore", module="neuralop|tltorch|tensorly")
     began, load = time.perf_counter(), os.getloadavg()[0]
     torch.manual_seed(0)
     peer = peer_model()
     parameters = {"peer": count(peer), "ours": count(like(peer))}
-    rows = []
+    rows: list[dict] = [{"what": "parameters", **parameters}]
     for threads in THREADS:
         for batch in BATCHES:
             repeats = arguments.repeats if batch == 1 else max(1, arguments.repeats // 4)
@@ -243,27 +244,17 @@ def main() -> None:
                 rows.append(measure(peer, batch, threads, repeats))
                 print(json.dumps(rows[-1]), flush=True)
     rows.append(same_training(peer))
-    root = Path(__file__).parent.parent
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
-    names = ("neuraloperator", "torch", "onnxruntime", "numpy")
-    result = {
-        "question": QUESTION,
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load_before": load,
-        },
-        "versions": {"slipstream": slipstream.__version__, "python": platform.python_version()}
-        | {name: version(name) for name in names},
-        "commit": commit.stdout.strip(),
-        "minutes": round((time.perf_counter() - began) / 60, 2),
-        "seeds": [0],
-        "parameters": parameters,
-        "rows": rows,
-        "claims": claims(rows, parameters),
-    }
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    result = evidence(
+        question=QUESTION,
+        rows=rows,
+        claims=claims(rows[1:], parameters),
+        seeds=[0],
+        minutes=(time.perf_counter() - began) / 60,
+        commit=commit,
+        packages=["neuraloperator", "onnxruntime"],
+        machine={"load before": load},
+    )
+    save(arguments.out, result)
     for row in result["claims"]:
         print(json.dumps(row))
 

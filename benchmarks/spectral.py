@@ -14,13 +14,15 @@ import argparse
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slipstream.assessment.evidence import Claim
 
 QUESTION = (
     "Is a spectral step in PyTorch as fast as a compiled one in JAX, and is its time spent in Fourier transforms?"
@@ -187,37 +189,36 @@ def work(threads: int, seconds: float) -> None:
             print(json.dumps(measure(n, runs, threads, seconds)), flush=True)
 
 
-def claims(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    result: list[dict[str, Any]] = []
-
-    def claim(text: str, kind: str, measured: float, bar: float, holds: bool) -> None:
-        result.append({"claim": text, "kind": kind, "measured": measured, "bar": bar, "holds": holds})
+def claims(rows: list[dict[str, Any]]) -> Iterator[Claim]:
+    from slipstream.assessment.evidence import Claim
 
     worst = max(row["difference"] for row in rows)
-    claim(f"Both compute the same solution ({STEPS_TO_AGREE} steps).", "law", worst, AGREEMENT, worst <= AGREEMENT)
+    yield Claim(f"Both compute the same solution ({STEPS_TO_AGREE} steps).", "law", worst, AGREEMENT, "at most")
     for row in rows:
         n, runs, t = row["num_points"], row["runs"], row["microseconds_a_step"]
         case = f"{n} x {n} points, {runs} run(s), {row['threads']} thread(s)"
         bar, speed = SPEED[n, runs], t["exponax, in and out"] / t["ours, in and out"]
-        claim(
-            f"{case}: at least {bar} times the speed of Exponax, state in and out.", "effect", speed, bar, speed >= bar
-        )
+        text = f"{case}: at least {bar} times the speed of Exponax, state in and out."
+        yield Claim(text, "effect", speed, bar, "at least")
         if n >= 128:
             over = t["ours, 20 a frame"] / t["our transforms"]
-            claim(f"{case}: at most {OVERHEAD} times its transforms.", "effect", over, OVERHEAD, over <= OVERHEAD)
-    return result
+            yield Claim(f"{case}: at most {OVERHEAD} times its transforms.", "effect", over, OVERHEAD, "at most")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=QUESTION)
     parser.add_argument("--seconds", type=float, default=20.0, help="a case")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
+    )
     arguments = parser.parse_args()
     if arguments.threads:
         return work(arguments.threads, arguments.seconds)
 
-    from importlib.metadata import version
+    from slipstream.assessment.evidence import PACKAGE, committed, evidence, save
 
+    commit = committed(PACKAGE, Path(__file__), dirty=arguments.dirty)
     began, rows = time.perf_counter(), []
     for threads in (1, 2):
         if threads > len(os.sched_getaffinity(0)):
@@ -227,24 +228,17 @@ def main() -> None:
         if child.returncode:
             raise SystemExit(child.returncode)
         rows += [json.loads(line) for line in child.stdout.splitlines()]
-    root = Path(__file__).parent.parent
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
-    import slipstream
-
-    versions = {name: version(name) for name in ("torch", "exponax", "jax", "jaxlib")}
-    result = {
-        "question": QUESTION,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {"slipstream": slipstream.__version__, **versions, "python": platform.python_version()},
-        "commit": commit.stdout.strip(),
-        "minutes": round((time.perf_counter() - began) / 60, 2),
-        "seeds": [0],
-        "rows": rows,
-        "claims": claims(rows),
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    for entry in [*rows, *result["claims"]]:
+    result = evidence(
+        question=QUESTION,
+        rows=rows,
+        claims=claims(rows),
+        seeds=[0],
+        minutes=(time.perf_counter() - began) / 60,
+        commit=commit,
+        packages=["exponax", "jax", "jaxlib"],
+    )
+    save(RESULT, result)
+    for entry in [*result["rows"], *result["claims"]]:
         print(json.dumps(entry))
 
 

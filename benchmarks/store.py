@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import slipstream
+from slipstream.assessment.evidence import PACKAGE, Claim, committed, evidence, save
 from slipstream.data.store import Store
 from slipstream.data.windows import Windows
 from slipstream.grids import Grid
@@ -167,9 +165,11 @@ def reading(path: Path) -> dict:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=QUESTION).parse_args()
-    import zarr
-
+    parser = argparse.ArgumentParser(description=QUESTION)
+    parser.add_argument(
+        "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
+    )
+    commit = committed(PACKAGE, Path(__file__), dirty=parser.parse_args().dirty)
     torch.set_num_threads(1)
     began = time.perf_counter()
     grid = Grid.box(N, num_dims=2)
@@ -182,35 +182,26 @@ def main() -> None:
         frames = Store.open(folder / "2.zarr").trajectories(times=slice(0, 128)).frames.numpy()
         rows += [*codecs(frames, folder), reading(folder / "2.zarr")]
     claims = [
-        {
-            "claim": f"Storing costs at most {BAR:.0%} of simulating on {row['cores']} core(s), also at {TARGET_RATE} steps/s.",
-            "kind": "effect",
-            "measured": max(row["cost"], row["cost_at_target_rate"]),
-            "bar": BAR,
-            "holds": max(row["cost"], row["cost_at_target_rate"]) <= BAR,
-        }
+        Claim(
+            f"Storing costs at most {BAR:.0%} of simulating on {row['cores']} core(s), also at {TARGET_RATE} steps/s.",
+            "effect",
+            max(row["cost"], row["cost_at_target_rate"]),
+            BAR,
+            "at most",
+        )
         for row in rows[:2]
     ]
-    root = Path(__file__).parent.parent
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True)
-    result = {
-        "question": QUESTION,
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "versions": {
-            "slipstream": slipstream.__version__,
-            "torch": torch.__version__,
-            "zarr": zarr.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": commit.stdout.strip(),
-        "minutes": round((time.perf_counter() - began) / 60, 2),
-        "seeds": [0],
-        "rows": rows,
-        "claims": claims,
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    for row in [*rows, *claims]:
+    result = evidence(
+        question=QUESTION,
+        rows=rows,
+        claims=claims,
+        seeds=[0],
+        minutes=(time.perf_counter() - began) / 60,
+        commit=commit,
+        packages=["zarr"],
+    )
+    save(RESULT, result)
+    for row in [*result["rows"], *result["claims"]]:
         print(json.dumps(row))
 
 

@@ -10,8 +10,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from slipstream import assessment, data, equations, objectives, operators, problems, solvers, steppers, training
-    from slipstream.assessment import verify
+    from slipstream import (
+        assessment,
+        compression,
+        data,
+        equations,
+        objectives,
+        operators,
+        problems,
+        solvers,
+        steppers,
+        training,
+    )
+    from slipstream.assessment import accelerate, verify
     from slipstream.grids import Grid
     from slipstream.stepper import Stepper
     from slipstream.steppers import rollout
@@ -20,13 +31,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("assessment", "data", "equations", "objectives", "operators", "problems", "solvers", "steppers", "training")
+_ROOMS = (
+    "assessment",
+    "compression",
+    "data",
+    "equations",
+    "objectives",
+    "operators",
+    "problems",
+    "solvers",
+    "steppers",
+    "training",
+)
 _NAMES = {
     "Grid": "grids",
     "Stepper": "stepper",
     "Trajectories": "trajectories",
     "rollout": "steppers",
     "train": "training",
+    "accelerate": "assessment",
     "verify": "assessment",
 }
 
@@ -34,7 +57,9 @@ __all__ = [
     "Grid",
     "Stepper",
     "Trajectories",
+    "accelerate",
     "assessment",
+    "compression",
     "data",
     "equations",
     "objectives",

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -197,7 +198,6 @@ def test_several_recipes_are_built_one_after_the_other(recipe, run):
             ("verify", "small.yaml"),
             "is no folder of a run or a model. Recipes are verified by: slipstream build small.yaml",
         ),
-        (("study", "x"), "There are no studies in"),
     ],
 )
 def test_a_wrong_command_line_ends_with_one_message_and_code_2(recipe, run, words, said):
@@ -275,7 +275,7 @@ def test_verify_measures_a_run_again_beside_the_report_of_build(recipe, run):
     assert "'reynolds': 300.0" in figures["arguments"]
     assert (
         figures["seconds"]
-        == json.loads(Path("runs/small/run.json").read_text())["stages"]["train label-free"]["seconds"]
+        == json.loads(Path("runs/small/run.json").read_text())["stages"]["train label-free"]["result"]["seconds"]
     )
     assert Path("runs/small/report.json").read_text() == before
     assert run("build", "small.yaml")[0] == 0
@@ -380,17 +380,6 @@ def test_list_of_a_class_leaves_out_what_slipstream_fills_in(run, folder):
     assert run("list", "Net")[1].splitlines()[-2:] == ["arguments in a recipe:", "  hidden_channels: whole number = 8"]
 
 
-def test_study_runs_a_script_with_its_exit_code(run, folder):
-    (folder / "studies").mkdir()
-    (folder / "studies" / "fast.py").write_text(
-        '"""Is it fast?\n\nYes."""\nimport sys\nopen("ran", "w").write(" ".join(sys.argv[1:]))\nsys.exit(7)\n'
-    )
-    assert run("study")[1] == "  fast  Is it fast?\n"
-    assert run("study", "fats")[2] == "error: There is no study 'fats'. Did you mean 'fast'? There are: fast.\n"
-    assert run("study", "fast", "--quick")[0] == 7
-    assert (folder / "ran").read_text() == "--quick"
-
-
 def test_a_lost_budget_stops_before_any_training_unless_told_otherwise(recipe, run, monkeypatch):
     monkeypatch.setenv("FAKE_LOST", "1")
     code, out, err = run("build", recipe())
@@ -401,3 +390,36 @@ def test_a_lost_budget_stops_before_any_training_unless_told_otherwise(recipe, r
     code, out, _ = run("build", recipe(), "--anyway")
     assert code == 0
     assert "ratio is at most 0.1" in out
+
+
+def test_the_next_command_carries_what_this_one_was_allowed(recipe, run, monkeypatch):
+    monkeypatch.setenv("FAKE_LOST", "1")
+    path = recipe()
+    _, out, _ = run("train", path, "--anyway", "--import", "fake_house", "--out", "here")
+    following = out.splitlines()[-1].removeprefix("next: slipstream ").split()
+    assert following == ["build", path, "--out", "here", "--anyway", "--import", "fake_house"]
+    code, out, err = run(*following)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "next: slipstream verify here verify.runs=16 --import fake_house"
+
+
+def test_a_model_that_is_trained_again_is_verified_again(recipe, run):
+    """Put back by force where it was missing: the report must not speak of the one before."""
+    path = recipe()
+    run("build", path)
+    shutil.rmtree("runs/small/models/supervised")
+    code, _, err = run("build", path)
+    assert code == 1
+    assert "train supervised is recorded as done, but models/supervised is missing" in err
+    code, out, _ = run("build", path, "--force")
+    assert code == 0
+    assert "train label-free: done before, kept" in out
+    assert journal()[len(ALL) :] == ALL[8:]
+
+
+def test_a_training_counts_what_was_spent_before_it_was_killed(recipe, run):
+    path = recipe()
+    process("build", path, FAKE_DIE="train label-free step 4").communicate()
+    run("build", path)
+    seconds = json.loads(Path("runs/small/report.json").read_text())["seconds"]
+    assert 5 * 3600 <= seconds < 5 * 3600 + 60

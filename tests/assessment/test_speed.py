@@ -136,6 +136,28 @@ def test_the_matched_setting_is_the_cheapest_that_is_as_accurate(job, clock):
         assert result.ratio_at_matched_error == pytest.approx(matched)
 
 
+def test_a_level_above_the_models_error_lets_cheaper_settings_match(job, clock):
+    problem, known, truth = job
+    rungs = speed.ladder(problem, known, truth)
+    errors = {s.substeps: r.error for s, r in rungs}
+    model = Grower(1.05, 1e-3, clock)
+    strict, lenient = (
+        speed.measure(model, problem, known, truth, rungs, {}, errors[16], None, level, batch=2)
+        for level in (None, errors[4])
+    )
+    assert (strict.level, lenient.level) == (errors[16], errors[4])
+    assert (strict.matched.name, lenient.matched.name) == tuple(str(Setting(8, n, ETDRK4)) for n in (16, 4))
+    assert lenient.ratio_at_matched_error == pytest.approx(strict.ratio_at_matched_error / 4)
+
+
+def test_a_batch_of_a_slow_setting_is_smaller(job, clock, monkeypatch):
+    problem, known, truth = job
+    rungs = speed.ladder(problem, known, truth)
+    monkeypatch.setattr(speed, "PATIENCE", 0.5)
+    result = speed.measure(Grower(1.05, 1e-3, clock), problem, known, truth, rungs, {}, 1e-3, None, batch=16)
+    assert {t.batch for t in result.timings} == {1, round(0.5 / 0.16)}
+
+
 def test_where_no_setting_is_as_accurate_nothing_is_matched(job, clock):
     result, rungs = measured(job, clock, Grower(1.05, 1e-3, clock), 1e-9, 5.0)
     assert (result.matched, result.ratio_at_matched_error, result.break_even_runs) == (None, None, None)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
-import subprocess
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
@@ -74,14 +71,21 @@ def _work(
             say(f"{item.recipe.name} in {folder.path}")
             stage(item, folder)
     again = ["--out", options.out] if options.out else []
+    again += ["--anyway"] if getattr(options, "anyway", False) else []
+    again += _imports(options)
     return [(r, [p, *overrides, *again]) for r, p in zip(loaded, paths, strict=True)]
+
+
+def _imports(options: Namespace) -> list[str]:
+    """What the next command must allow, too."""
+    return [word for package in options.allow for word in ("--import", package)]
 
 
 def build(options: Namespace, houses: Houses) -> None:
     def stage(prepared: runs.Prepared, run: runfolder.RunFolder) -> None:
         for report in runs.verify(prepared, run, say, options.anyway):
             say(f"report: {report}")
-        next_command("verify", str(run.path), "verify.runs=16")
+        next_command("verify", str(run.path), "verify.runs=16", *_imports(options))
 
     options.command = "build"
     _work(options, houses(), "models", stage)
@@ -145,12 +149,30 @@ def verify(options: Namespace, houses: Houses) -> None:
             trained = [s.removeprefix("train ") for s, e in stages.items() if s.startswith("train ") and e["done"]]
             if not trained:
                 raise InputError(f"{folder} has no trained model yet. Train with: slipstream build RECIPE")
-            models = runs.load_models(prepared, folder, trained)
+            models = runs.load_models(prepared, folder, trained, runs.final_folder(prepared, stages, trained))
             seconds = runs.training_seconds(stages, models)
         reports = runs.report_paths(out, recipe.test)
         runs.assess(prepared, models, reports, seconds)
     for report in reports.values():
         say(f"report: {report}")
+
+
+def accelerate(options: Namespace, houses: Houses) -> None:
+    (word,) = options.words
+    folder = Path(word)
+    if not (folder / CONFIG).exists():
+        is_run = (folder / runfolder.RECORD).exists()
+        hint = f" It is the folder of a run; its models are in {folder / 'models'}." if is_run else ""
+        raise InputError(f"{folder} is no folder of a saved model.{hint}")
+    house = houses()
+    names = ("max_error", "batch", "threads", "steps", "runs")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    model = house.load(str(folder), options.allow)
+    faster = house.accelerate(model, options.data, say=say, **given)
+    out = Path(options.out) if options.out else folder.with_name(f"{folder.absolute().name}-fast")
+    runs.write_faster(faster, out)
+    say(f"model: {out}")
+    next_command("verify", str(out), *_imports(options))
 
 
 def _posed_by(folder: Path, models: Mapping[str, Any], house: House) -> dict[str, Any]:
@@ -179,14 +201,41 @@ def list_(options: Namespace, houses: Houses) -> None:
 
 
 def study(options: Namespace, houses: Houses) -> int | None:
-    folder = Path("studies")
-    scripts = {p.stem: p for p in sorted(folder.glob("*.py")) if not p.stem.startswith("_")}
-    if not scripts:
-        raise InputError(f"There are no studies in {folder.absolute()}: run this in a clone of the repository.")
+    from slipstream.app import harness, studies
+
+    scripts = studies.scripts(folder := studies.find_folder())
     if not options.words:
-        listing.table({n: listing.first_line(ast.get_docstring(ast.parse(p.read_text()))) for n, p in scripts.items()})
+        listing.table({name: f"{studies.literal(p, 'QUESTION')}  [{studies.state(p)}]" for name, p in scripts.items()})
         return None
     (name,) = options.words
     if name not in scripts:
-        raise InputError(f"There is no study {name!r}.{nearest(name, scripts)} There are: {', '.join(scripts)}.")
-    return subprocess.run([sys.executable, str(scripts[name]), *(["--quick"] if options.quick else [])]).returncode
+        raise InputError(
+            f"There is no study {name!r}.{nearest(name, scripts)} In {folder} there are: {', '.join(scripts)}."
+        )
+    outcome = harness.run(
+        scripts[name],
+        say,
+        quick=options.quick,
+        arms=[a for a in (options.arms or "").split(",") if a],
+        threads=options.threads,
+        dirty=options.dirty,
+        fresh=options.fresh,
+    )
+    for claim in outcome.claims:
+        say(
+            f"{'holds' if claim.holds else 'FAILS'}  {claim.claim}  ({claim.measured:.4g}, {claim.comparison} {claim.bar:g})"
+        )
+    if outcome.path is not None:
+        say(f"{'a look' if options.quick else 'evidence'}: {outcome.path}")
+        if options.quick:
+            next_command("study", name)
+    return 0 if outcome.good else 1
+
+
+def cite(options: Namespace, houses: Houses) -> None:
+    from slipstream.app.citations import bibliography
+    from slipstream.app.used import classes_of
+
+    (word,) = options.words
+    found = bibliography(classes_of(Path(word), houses(), options.allow))
+    say(found or f"No class that {word} uses names a published source.")

@@ -143,6 +143,42 @@ COMMANDS = {
             ),
         ),
         Command(
+            "accelerate",
+            "accelerate",
+            "FOLDER",
+            "make a saved model faster, within an error",
+            "Tries memory layout, bfloat16, exact reformulations, compilation, int8 and ONNX Runtime, alone and combined, on the model "
+            "in FOLDER; judges them by whole rollouts, times them by turns with the original, and saves the fastest that keeps the error, "
+            "with the table of everything that was tried. What wins at batch 1 may lose at 16: say which job counts.",
+            (
+                ("slipstream accelerate runs/kolmogorov/models/label-free", "one run at a time, on one thread"),
+                (
+                    "slipstream accelerate runs/kolmogorov/models/label-free --batch 16 --threads 2 --out fast/",
+                    "sixteen at a time",
+                ),
+            ),
+            arguments=(1, 1),
+            options=(
+                Option(
+                    "--max-error",
+                    "FRACTION",
+                    "the most that the rollout error may grow; default 0.01, one percent of the field's norm",
+                    float,
+                ),
+                Option("--batch", "N", "runs at a time in the job that is timed; default 1", int),
+                Option("--threads", "N", "that the job may use; default 1", int),
+                Option("--steps", "N", "frames of the rollouts that judge; default 20", int),
+                Option("--runs", "N", "how many rollouts judge; default 4", int),
+                Option(
+                    "--data",
+                    "STORE",
+                    "true runs to judge on; default: fresh ones of the problem that the model carries",
+                ),
+                Option("--out", "FOLDER", "where to save the faster model; default FOLDER-fast"),
+                IMPORT,
+            ),
+        ),
+        Command(
             "list",
             "list_",
             "[ROOM|CLASS]",
@@ -159,11 +195,41 @@ COMMANDS = {
             "study",
             "study",
             "[NAME]",
-            "run the study of a method, in a clone of the repository",
-            "Without a name, lists the studies under ./studies. A study writes its evidence to studies/results.",
-            (("slipstream study neuralstagger --quick", ""),),
+            "answer the question of a study, in a clone of the repository",
+            "Without a name, lists the studies: their questions, and what came out. A study runs its arms one by one, each in a process of "
+            "its own, keeps every one that is done, and writes studies/results/NAME.json and .png at the end. The same command "
+            "continues; what the code of an arm no longer stands for is done again.",
+            (
+                ("slipstream study", ""),
+                ("slipstream study neuralstagger --quick", "a look at it, in three minutes"),
+                ("slipstream study neuralstagger --threads 1", "the evidence"),
+            ),
             arguments=(0, 1),
-            options=(Option("--quick", "", "the same question in 3 minutes, with wide bars"),),
+            options=(
+                Option(
+                    "--quick",
+                    "",
+                    "the same question in 3 minutes, with wide bars, beside the evidence: studies/.cache/quick",
+                ),
+                Option("--arms", "A,B", "only these arms; the evidence is written when all arms are there"),
+                Option("--threads", "N", "of every job; default: all cores", int),
+                Option("--fresh", "", "do again what was done before"),
+                Option("--dirty", "", "write evidence of code that is in no commit, and mark it so"),
+            ),
+        ),
+        Command(
+            "cite",
+            "cite",
+            "FOLDER",
+            "print the papers behind what a run or a saved model used, as BibTeX",
+            "Takes a run folder or the folder of a saved model, and prints what its classes say of their sources: problem, "
+            "equation, solver, steppers, operators, objectives.",
+            (
+                ("slipstream cite runs/kolmogorov", ""),
+                ("slipstream cite runs/kolmogorov/models/label-free", "behind one model"),
+            ),
+            arguments=(1, 1),
+            options=(IMPORT,),
         ),
     )
 }

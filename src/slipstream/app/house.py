@@ -10,7 +10,7 @@ from typing import Any
 
 from slipstream.app.names import public_classes
 
-ROOMS = ("problems", "operators", "steppers", "objectives", "data", "training", "equations", "solvers")
+ROOMS = ("problems", "operators", "steppers", "objectives", "data", "training", "compression", "equations", "solvers")
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,18 @@ class House:
     ----------
     rooms : room -> short name -> class.
     problem, stepper, objective, operator : the general words that a recipe's classes must be.
-    train : ``(stepper, data, objective, *, folder, ...)``; continues what it finds in `folder`.
+    train : ``(stepper, data, objective, *, folder, ...)``; continues what it finds in `folder`; the result has the
+        ``seconds`` of all continuations.
     verify : ``(stepper, problem or data, *, rivals, training_seconds, ...)``; an assessment with ``verdict``, ``save(path)``, and
         a Rich view.
+    accelerate : ``(stepper, problem or data, *, say, ...)``; a stepper with its table as ``acceleration``, which has a Rich view,
+        ``sentence``, ``plain()`` and ``save(path)``.
     pose : the problem that data pose, for recipes with ``data`` in place of a problem.
     budget : ``(problem, steppers)``; how fast the classical solver is, as text, and whether training can pay (``worthwhile``).
     load : a saved stepper from its folder, classes of other packages only where allowed.
     filled : what steppers supply when they call an operator factory.
-    kept_from_train, kept_from_verify : options that the command line sets by itself. A recipe must not give them, nor the first
-        three arguments of `train`, nor the first two of `verify`.
+    kept_from_train, kept_from_verify, kept_from_accelerate : options that the command line sets by itself. A recipe must not give
+        them, nor the first three arguments of `train`, nor the first two of `verify` and `accelerate`.
     """
 
     rooms: Mapping[str, Mapping[str, type]]
@@ -39,12 +42,14 @@ class House:
     operator: type
     train: Callable[..., Any]
     verify: Callable[..., Any]
+    accelerate: Callable[..., Any]
     pose: Callable[[Any], Any]
     budget: Callable[..., Any]
     load: Callable[[str, Collection[str]], Any]
     filled: tuple[str, ...] = ("in_channels", "out_channels", "num_dims", "num_scalars")
     kept_from_train: tuple[str, ...] = ("folder", "resume", "force")
     kept_from_verify: tuple[str, ...] = ("rivals", "training_seconds")
+    kept_from_accelerate: tuple[str, ...] = ("say",)
 
     @property
     def given_to_train(self) -> tuple[str, ...]:
@@ -53,6 +58,10 @@ class House:
     @property
     def given_to_verify(self) -> tuple[str, ...]:
         return (*list(inspect.signature(self.verify).parameters)[:2], *self.kept_from_verify)
+
+    @property
+    def given_to_accelerate(self) -> tuple[str, ...]:
+        return (*list(inspect.signature(self.accelerate).parameters)[:2], *self.kept_from_accelerate)
 
 
 def slipstream_house() -> House:
@@ -74,6 +83,7 @@ def slipstream_house() -> House:
         operator=Operator,
         train=ss.train,
         verify=ss.verify,
+        accelerate=ss.accelerate,
         pose=lambda data: Recorded.of(data.trajectories() if isinstance(data, Dataset) else data),
         budget=budget,
         load=Stepper.from_pretrained,

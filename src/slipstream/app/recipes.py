@@ -1,8 +1,8 @@
 """Recipes: what a file says, checked whole before any work starts.
 
 A recipe is ``name``, ``problem`` or ``data`` (which pose a problem themselves), ``simulate``, ``models`` (each a ``stepper``, an
-``objective``, ``train`` and perhaps ``data`` of its own), ``verify`` and ``test``. Everything below these words is a class of a
-room with its arguments, or the arguments of one function of the Python interface.
+``objective``, ``train`` and perhaps ``data`` of its own), ``accelerate``, ``verify`` and ``test``. Everything below these words is
+a class of a room with its arguments, or the arguments of one function of the Python interface.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slipstream.app.nodes import Node, from_plain, override, read
 from slipstream.errors import InputError
 from slipstream.pretrained import describe
 
-SECTIONS = ("name", "problem", "data", "simulate", "models", "verify", "test")
+SECTIONS = ("name", "problem", "data", "simulate", "models", "accelerate", "verify", "test")
 MODEL = ("stepper", "objective", "train", "data")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -44,6 +44,7 @@ class Recipe:
     Parameters
     ----------
     tree : the recipe as plain values, overrides applied, paths absolute: what a run folder records and compares.
+    accelerate : how trained models are made faster before they are verified; None leaves them as they are.
     test : name -> data to verify on; empty means fresh runs of the problem.
     """
 
@@ -54,6 +55,7 @@ class Recipe:
     data: Made | None = None
     simulate: dict[str, Any] | None = None
     models: Mapping[str, Model] = field(default_factory=dict)
+    accelerate: dict[str, Any] | None = None
     verify: dict[str, Any] = field(default_factory=dict)
     test: Mapping[str, Made] = field(default_factory=dict)
 
@@ -132,6 +134,12 @@ def check(root: Node, house: House, allow: Collection[str] = ()) -> Recipe:
     if "models" in keys:
         nodes = keys["models"].keys("models")
         models = {key: _model(node, key, list(nodes), inside, house) for key, node in nodes.items()}
+    accelerate = None
+    if "accelerate" in keys:
+        node = keys["accelerate"]
+        if not models:
+            raise node.error("there are no models to accelerate in this recipe.")
+        accelerate = inside.call(node, node.keys("accelerate"), house.accelerate, house.given_to_accelerate)
     verify: dict[str, Any] = {}
     if "verify" in keys:
         node = keys["verify"]
@@ -142,7 +150,7 @@ def check(root: Node, house: House, allow: Collection[str] = ()) -> Recipe:
         raise root.error(
             "'test' is missing: without a problem the models are verified on data: test: {name: {class: ...}}."
         )
-    return Recipe(name, root.plain(), root, problem, data, simulate, models, verify, test)
+    return Recipe(name, root.plain(), root, problem, data, simulate, models, accelerate, verify, test)
 
 
 def _model(node: Node, name: str, siblings: Collection[str], checker: Checker, house: House) -> Model:
@@ -157,7 +165,7 @@ def _model(node: Node, name: str, siblings: Collection[str], checker: Checker, h
     train = keys["train"].keys("train")
     arguments = checker.call(keys["train"], train, house.train, house.given_to_train)
     budget = [arguments[unit] for unit in ("minutes", "steps") if arguments.get(unit) is not None]
-    if len(budget) != 1 or budget[0] <= 0:
+    if len(budget) != 1 or not budget[0] > 0:
         raise keys["train"].error("train needs minutes or steps, one of the two and above 0.")
     data = checker.made(keys["data"]) if "data" in keys else None
     return Model(name, stepper, _terms(keys["objective"], checker, house), arguments, data, node)

@@ -7,9 +7,7 @@ and after each stage, so at any moment of a kill it is true of the folder.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,9 +16,10 @@ from typing import Any
 
 from slipstream.app.nodes import differences
 from slipstream.errors import InputError, StoreError
+from slipstream.lock import Lock
 
 FORMAT = 1
-RECORD, LOCK = "run.json", ".lock"
+RECORD, LOCK, REMEDY = "run.json", ".lock", "choose another --out"
 
 
 class RunFolder:
@@ -38,6 +37,11 @@ class RunFolder:
 
     def done(self, stage: str) -> bool:
         return bool(self.stages.get(stage, {}).get("done"))
+
+    def forget(self, stage: str) -> None:
+        """Let a stage count as not begun, because what it rests on is about to change."""
+        if self.stages.pop(stage, None) is not None:
+            self.write()
 
     @contextmanager
     def stage(self, name: str, inputs: Any, outputs: list[str]) -> Iterator[dict[str, Any]]:
@@ -143,27 +147,9 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it however the process ends."""
-    import fcntl
-
-    try:
-        file = open(path / LOCK, "a+")  # noqa: SIM115 (held open as long as the lock)
-    except OSError as error:
-        raise StoreError(f"{path} is not writable: {error.strerror}. Choose another --out.") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise StoreError(
-                f"{path} is in use by {file.read().strip() or 'another process'}. Wait for it, or choose another --out."
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
+def locked(path: Path) -> Lock:
+    """Hold a folder for this process."""
+    return Lock(path / LOCK, str(path), REMEDY)
 
 
 def _make(path: Path) -> None:

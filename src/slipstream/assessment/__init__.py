@@ -1,6 +1,7 @@
 """Verification: metrics, rollouts, ladders, honest speed, report."""
 
+from slipstream.assessment.acceleration import Acceleration, accelerate
 from slipstream.assessment.assessment import Assessment
 from slipstream.assessment.verification import verify
 
-__all__ = ["Assessment", "verify"]
+__all__ = ["Acceleration", "Assessment", "accelerate", "verify"]

@@ -107,7 +107,7 @@ class Speed:
     ----------
     job : what one run is, as a phrase: ``"40 frames (1 time unit) of one run"``.
     model : the model as a rung of the ladder.
-    matched : the cheapest classical setting that is at least as accurate; None if no rung reaches the model's error.
+    matched : the cheapest classical setting with an error of at most `level`; None if no rung reaches it.
     timings : of ``"model"`` and ``"classical"`` (the matched setting), by threads and batch.
     ratio_at_matched_error : seconds of `matched` over seconds of the model; above 1 the model is faster. None without `matched`.
     error_at_matched_time : the smallest error that the ladder reaches within the model's time; None if every rung is slower.
@@ -115,6 +115,8 @@ class Speed:
     break_even_runs : runs after which that has paid off; None if never.
     rivals : learned rivals that are not networks, timed alike.
     how : how the seconds were taken.
+    level : the error that a rival had to reach: the model's own, or ten times the reference's where that is larger, because nobody
+        can be told apart below it. None stands for the model's own.
     """
 
     job: str
@@ -127,6 +129,7 @@ class Speed:
     break_even_runs: float | None = None
     rivals: tuple[Rung, ...] = ()
     how: str = ""
+    level: float | None = None
 
     def ratio(self, threads: int, batch: int) -> float | None:
         """Classical seconds over model seconds at one setting; None where either was not measured."""

@@ -22,6 +22,9 @@ HOW = (
     "arms take turns in one process and the minimum of the rounds counts."
 )
 
+PATIENCE = 4.0
+"""Seconds that a batch may take which is timed for throughput."""
+
 
 @contextmanager
 def threads(count: int):
@@ -103,13 +106,17 @@ def measure(
     rivals: Mapping[str, Stepper],
     error: float,
     training_seconds: float | None,
+    level: float | None = None,
     batch: int = 16,
 ) -> Speed:
-    """Model, matched classical setting and rivals, timed in turns: latency (one run) and throughput, one and two threads."""
-    steps = truth.steps
-    able = sorted((r for r in rungs if r[1].error <= error), key=lambda r: r[1].seconds)
+    """Model, matched classical setting and rivals, timed in turns: latency (one run) and throughput, one and two threads.
+
+    The setting that is matched is the cheapest with an error of at most `level` (`error` where None). Where a run of it takes seconds,
+    fewer than `batch` are timed together.
+    """
+    level, steps = error if level is None else level, truth.steps
+    able = sorted((r for r in rungs if r[1].error <= level), key=lambda r: r[1].seconds)
     one = known[:1]
-    many = known[torch.arange(batch) % known.runs]
     # The fastest few by the first look race again beside the model: the matched one is the winner of that race.
     finalists = {str(s): problem.solver(s, guard=False) for s, _ in able[:3]}
     with threads(1):
@@ -120,6 +127,9 @@ def measure(
     if able:
         setting, rung = min(able[:3], key=lambda r: latency[str(r[0])])
         matched = replace(rung, seconds=latency[str(setting)])
+    slowest = latency[MODEL] if matched is None else max(latency[MODEL], matched.seconds)
+    batch = min(batch, max(2, round(PATIENCE / slowest)))
+    many = known[torch.arange(batch) % known.runs]
     timings = [Timing(MODEL, 1, 1, latency[MODEL])]
     pair: dict[str, Stepper] = {MODEL: stepper}
     if matched is not None:
@@ -142,6 +152,7 @@ def measure(
         break_even_runs=None if gain is None or training_seconds is None or gain <= 0 else training_seconds / gain,
         rivals=tuple(Rung(name, math.nan, latency[name]) for name in rivals),
         how=HOW,
+        level=level,
     )
 
 

@@ -48,8 +48,11 @@ def verdict(a: Assessment) -> str:
             f"{_time(s.matched.seconds)} a run, {1 / ratio:.3g} times less than the network's {_time(s.model.seconds)}{better}."
         )
     paid = f"; its training has paid off after {s.break_even_runs:,.0f} runs" if s.break_even_runs is not None else ""
+    equal = "of equal error"
+    if s.level is not None and s.level > error:
+        equal = f"with an error below {_percent(s.level)}, ten times the reference's own"
     return (
-        f"{name} wins: {ratio:.3g} times faster than {matched}, the cheapest classical setting of equal error "
+        f"{name} wins: {ratio:.3g} times faster than {matched}, the cheapest classical setting {equal} "
         f"({_percent(error)} {after}{trust}), {_time(s.model.seconds)} against {_time(s.matched.seconds)} a run{paid}."
     )
 

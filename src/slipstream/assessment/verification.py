@@ -25,6 +25,7 @@ from slipstream.assessment.metrics import (
 )
 from slipstream.assessment.spectra import energy_spectrum
 from slipstream.assessment.verdict import verdict
+from slipstream.compression.accelerated import Accelerated
 from slipstream.data.dataset import Dataset
 from slipstream.data.store import Store
 from slipstream.errors import InputError
@@ -36,6 +37,8 @@ from slipstream.trajectories import Trajectories
 UNSEEN = 2**20
 """Seed of the runs that verification simulates: training uses small ones."""
 THRESHOLDS = (0.8, 0.9, 0.95)
+TRUST = 10.0
+"""Errors below so many times the reference's own are not told apart."""
 
 
 def verify(
@@ -72,7 +75,7 @@ def verify(
     """
     rivals = dict(rivals or {})
     problem = data if isinstance(data, Problem) else None
-    before, truth = _truth(stepper, data, runs, steps, seed)
+    before, truth = known_and_truth(stepper, data, runs, steps, seed)
     steady = stepper.history == 0
     known = before if steady else before[:, -(1 if problem is not None else max(1, stepper.history)) :]
     arms = {MODEL: rollout(stepper, known, truth.steps, guard=False)}
@@ -121,14 +124,16 @@ def verify(
         rungs = speed.ladder(problem, known, truth)
         error = result.metrics[MODEL]["relative_l2"][-1]
         if math.isfinite(error):
-            cost = speed.measure(stepper, problem, known, truth, rungs, rivals, error, training_seconds)
+            assert result.reference is not None
+            level = max(error, TRUST * result.reference.error[-1])
+            cost = speed.measure(stepper, problem, known, truth, rungs, rivals, error, training_seconds, level)
             last = {name: result.metrics[name]["relative_l2"][-1] for name in rivals}
             cost = replace(cost, rivals=tuple(replace(r, error=last[r.name]) for r in cost.rivals))
             result = replace(result, ladder=tuple(r for _, r in rungs), speed=cost)
     return replace(result, verdict=verdict(result))
 
 
-def _truth(
+def known_and_truth(
     stepper: Stepper, data: Problem | Trajectories | Dataset | str | os.PathLike, runs: int, steps: int, seed: int
 ) -> tuple[Trajectories, Trajectories]:
     """Frames that are known (as many as anyone may want) and those to be predicted."""
@@ -237,7 +242,7 @@ def _drift(
 
 
 def _reference(problem: Problem, last: Trajectories, steps: int) -> Reference:
-    few = last[: min(2, last.runs)]
+    few = last[: min(1 if problem.steady else 2, last.runs)]
     error = problem.reference_error(few.frames, few.parameters, steps)
     s = problem.reference_setting
     finer = "twice the points" if problem.steady else "twice the points and steps"
@@ -293,10 +298,13 @@ def _contestant(stepper: Stepper) -> Contestant:
         "history": stepper.history,
         "horizon": stepper.horizon,
     }
+    original = stepper.stepper if isinstance(stepper, Accelerated) else stepper
     for name in ("space", "time", "fan", "share"):
-        if isinstance(value := getattr(stepper, name, None), (int, float, str, bool)):
+        if isinstance(value := getattr(original, name, None), (int, float, str, bool)):
             settings[name] = value
-    return Contestant(type(stepper).__name__, _count(stepper), settings)
+    if isinstance(stepper, Accelerated):
+        settings["accelerated by"] = ", ".join(t.label for t in stepper.transforms) or "nothing that was tried"
+    return Contestant(type(original).__name__, _count(original), settings)
 
 
 def _count(stepper: Stepper) -> int:
