@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         steppers,
         training,
     )
-    from slipstream.assessment import accelerate, verify
+    from slipstream.assessment import accelerate, fit, verify
     from slipstream.grids import Grid
     from slipstream.stepper import Stepper
     from slipstream.steppers import rollout
@@ -50,6 +50,7 @@ _NAMES = {
     "rollout": "steppers",
     "train": "training",
     "accelerate": "assessment",
+    "fit": "assessment",
     "verify": "assessment",
 }
 
@@ -62,6 +63,7 @@ __all__ = [
     "compression",
     "data",
     "equations",
+    "fit",
     "objectives",
     "operators",
     "problems",

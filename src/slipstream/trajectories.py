@@ -40,6 +40,7 @@ class Trajectories:
     start_time : time of the first frame.
     starter_steps : work the classical solver did to supply missing starting frames, in solver steps.
     about : provenance (seed, problem, versions); JSON-able.
+    weights : quadrature weights (*space), zero at masked points (land, say); None means the grid's own.
     """
 
     frames: Float[Tensor, "run time channel *space"]
@@ -50,6 +51,7 @@ class Trajectories:
     start_time: float = 0.0
     starter_steps: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
+    weights: Float[Tensor, " *space"] | None = None
 
     def __post_init__(self) -> None:
         expected = 3 + self.grid.num_dims
@@ -64,6 +66,8 @@ class Trajectories:
                 f"Trajectories got {self.frames.shape[2]} channels in shape {tuple(self.frames.shape)}, "
                 f"but {len(self.channels)} names: {[c.name for c in self.channels]}."
             )
+        if self.weights is not None and tuple(self.weights.shape) != self.grid.shape:
+            raise ShapeError(f"Weights have shape {tuple(self.weights.shape)}; expected the grid's {self.grid.shape}.")
         for name, value in self.parameters.items():
             if value.ndim == 0 or value.shape[0] != self.runs:
                 raise ShapeError(
@@ -108,7 +112,8 @@ class Trajectories:
     def to(self, *args: Any, **kwargs: Any) -> Trajectories:
         """Frames and floating parameters on another device or in another dtype (arguments of `Tensor.to`)."""
         parameters = {k: v.to(*args, **kwargs) if v.is_floating_point() else v for k, v in self.parameters.items()}
-        return replace(self, frames=self.frames.to(*args, **kwargs), parameters=parameters)
+        weights = None if self.weights is None else self.weights.to(*args, **kwargs)
+        return replace(self, frames=self.frames.to(*args, **kwargs), parameters=parameters, weights=weights)
 
     def to_xarray(self):
         """An `xarray.DataArray` with named axes, coordinates, units and parameters."""

@@ -8,13 +8,14 @@ from functools import partial
 import pytest
 import torch
 
+from slipstream.compression import Accelerated, Batched, ChannelsLast
 from slipstream.errors import ShapeError, UnstableStep
 from slipstream.operators import FNO, UNet
 from slipstream.pretrained import describe
 from slipstream.problems import KolmogorovFlow, Problem
 from slipstream.solvers import ETDRK4, LinesStepper, OdeStepper, SpectralStepper
 from slipstream.stepper import Stepper
-from slipstream.steppers import Autoregressive, LearnedStepper, Staggered, rollout, wrap
+from slipstream.steppers import Autoregressive, Held, LearnedStepper, LowPass, Persistence, Staggered, rollout, wrap
 
 PROBLEM = KolmogorovFlow(num_points=16, reynolds=(4.0, 8.0), interval=0.05, warm_up=0.5)
 UNET = partial(UNet, hidden_channels=8, levels=2)
@@ -35,6 +36,11 @@ CASES: dict[str, Callable[[Problem], Stepper]] = {
     "staggered-chains": partial(Staggered, UNET, space=(2, 1), time=3),
     "staggered-fan": partial(Staggered, UNET, space=2, time=3, fan=True),
     "staggered-shared": partial(Staggered, UNET, space=2, time=2, share=True),
+    "staggered-grouped": partial(Staggered, UNET, space=2, time=2, execution="grouped"),
+    "low-pass": lambda p: LowPass(Autoregressive(UNET, p), 0.75),
+    "accelerated": lambda p: Accelerated(Autoregressive(UNET, p), [ChannelsLast(), Batched(2)]),
+    "held": lambda p: Held(Autoregressive(UNET, p, history=2), torch.arange(256).reshape(16, 16) % 7 > 0),
+    "persistence": lambda p: Persistence(p.grid, p.interval, p.channels),
     "wrapped": lambda p: wrap(lambda u: 0.9 * u, p.interval, p.channels),
 }
 

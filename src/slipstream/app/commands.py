@@ -184,6 +184,25 @@ def _posed_by(folder: Path, models: Mapping[str, Any], house: House) -> dict[str
     return recipes.of_problem(problem, name)
 
 
+def fit(options: Namespace, houses: Houses) -> None:
+    from slipstream.assessment import fit as fit_data
+    from slipstream.data import describe
+    from slipstream.data import open as open_data
+
+    (word,) = options.words
+    named = {"axes": options.axes, "channels": options.channels, "time": options.time, "periodic": options.periodic}
+    data = open_data(word, **named, interval=options.interval, missing=options.missing or "refuse")
+    say(describe(data))
+    out = Path(options.out or Path("fits") / Path(word).stem)
+    minutes = 5.0 if options.minutes is None else options.minutes
+    result = fit_data(data, minutes=minutes, seed=options.seed or 0)
+    Console().print(result.report)
+    say(result.sentence)
+    folder = result.save(out)
+    say(f"model: {folder}")
+    say(f"report: {folder / 'report.html'}")
+
+
 def list_(options: Namespace, houses: Houses) -> None:
     house = houses()
     if not options.words:

@@ -179,6 +179,36 @@ COMMANDS = {
             ),
         ),
         Command(
+            "fit",
+            "fit",
+            "FILE",
+            "make the best model of your own data",
+            "Opens a file of fields in time (or of steady pairs), says what it took it for, trains a small network on a part of it, and "
+            "compares it with a linear model and with persistence on a part that none has seen. Keeps the best, and the report. Where "
+            "the file can be read in more than one way, it says which; the options settle it.",
+            (
+                ("slipstream fit measurements.nc --minutes 5", ""),
+                (
+                    "slipstream fit wave.npz --axes 't x' --periodic x --out fits/wave",
+                    "a layout that the file does not tell",
+                ),
+            ),
+            arguments=(1, 1),
+            options=(
+                Option("--minutes", "N", "everything together; default: 5", float),
+                Option("--out", "FOLDER", "where model and report go; default: fits/NAME, with the name of the file"),
+                Option(
+                    "--axes", "NAMES", "the dimensions of the largest array, in the file's order: 'run t x y channel'"
+                ),
+                Option("--channels", "NAMES", "which fields"),
+                Option("--time", "NAME", "which dimension is time"),
+                Option("--periodic", "NAMES", "which axes are periodic"),
+                Option("--interval", "T", "the time between frames, against what the file says", float),
+                Option("--missing", "HOW", "'interpolate' fills gaps along time"),
+                Option("--seed", "N", "of the split and of the training; default: 0", int),
+            ),
+        ),
+        Command(
             "list",
             "list_",
             "[ROOM|CLASS]",

@@ -121,7 +121,8 @@ def brmse(prediction: Field, target: Field, grid: Grid, weights: Tensor | None =
         if not a.periodic:
             edge.select(i, 0).fill_(True)
             edge.select(i, a.num_points - 1).fill_(True)
-    return rmse(prediction, target, grid, _weights(target, grid, weights) * edge)
+    inner = grid.cell_weights(target.dtype).to(target.device) if weights is None else weights
+    return rmse(prediction, target, grid, inner * edge)
 
 
 def max_error(prediction: Field, target: Field, grid: Grid, weights: Tensor | None = None) -> PerTime:

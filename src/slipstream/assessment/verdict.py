@@ -48,12 +48,15 @@ def verdict(a: Assessment) -> str:
             f"{_time(s.matched.seconds)} a run, {1 / ratio:.3g} times less than the network's {_time(s.model.seconds)}{better}."
         )
     paid = f"; its training has paid off after {s.break_even_runs:,.0f} runs" if s.break_even_runs is not None else ""
-    equal = "of equal error"
+    equal = f"of equal error ({_percent(error)} {after}{trust})"
     if s.level is not None and s.level > error:
-        equal = f"with an error below {_percent(s.level)}, ten times the reference's own"
+        equal = (
+            f"with an error below {_percent(s.level)}, ten times the reference's own, under which nobody can be told apart "
+            f"(its own is {_percent(error)} {after})"
+        )
     return (
-        f"{name} wins: {ratio:.3g} times faster than {matched}, the cheapest classical setting {equal} "
-        f"({_percent(error)} {after}{trust}), {_time(s.model.seconds)} against {_time(s.matched.seconds)} a run{paid}."
+        f"{name} wins: {ratio:.3g} times faster than {matched}, the cheapest classical setting {equal}, "
+        f"{_time(s.model.seconds)} against {_time(s.matched.seconds)} a run{paid}."
     )
 
 
@@ -62,10 +65,8 @@ def _percent(x: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.2g} s"
-        if seconds >= 1
-        else f"{1000 * seconds:.2g} ms"
-        if seconds >= 1e-3
-        else f"{1e6 * seconds:.2g} us"
+    """Two figures, in the unit that needs no exponent."""
+    value, unit = next(
+        ((seconds * f, u) for f, u in ((1, "s"), (1e3, "ms")) if seconds * f >= 1), (1e6 * seconds, "us")
     )
+    return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.2g} {unit}"

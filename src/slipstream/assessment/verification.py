@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch import Tensor
 
-from slipstream.assessment import baselines, speed
+from slipstream.assessment import baselines, speed, stagger
 from slipstream.assessment.assessment import MODEL, Assessment, Contestant, Example, Reference, Spectra, Subject
 from slipstream.assessment.metrics import (
     applicable,
@@ -92,9 +92,13 @@ def verify(
 
     grid, times = truth.grid, truth.times - (0.0 if steady else float(before.times[-1]))
     metrics = {a: _figures(p, truth) for a, p in predictions.items()}
-    per_run = relative_l2(predictions[MODEL], truth.frames, grid)
+    per_run = relative_l2(predictions[MODEL], truth.frames, grid, truth.weights)
     failures, failed = _failures(predictions[MODEL], per_run, times)
-    matching = {a: correlation(p, truth.frames, grid).nan_to_num(0.0) for a, p in predictions.items() if a != "mean"}
+    matching = {
+        a: correlation(p, truth.frames, grid, truth.weights).nan_to_num(0.0)
+        for a, p in predictions.items()
+        if a != "mean"
+    }
     result = Assessment(
         verdict="",
         subject=_subject(problem, truth),
@@ -111,14 +115,14 @@ def verify(
         correlation_times={} if steady else {a: _correlation_times(c, times) for a, c in matching.items()},
         failure_times={a: _mean_failure(p, truth, times) for a, p in predictions.items() if a in arms},
         drift={} if problem is None or steady else _drift(problem, predictions, truth),
-        spectra=_spectra(predictions, truth, times),
+        spectra=() if truth.weights is not None else _spectra(predictions, truth, times),  # waves know no mask
         failures=failures,
         baselines={a: baselines.WHAT[a] for a in predictions if a in baselines.WHAT}
         | {name: f"{type(r).__name__}, {_count(r):,} parameters" for name, r in rivals.items()},
         machine=machine(),
         versions=versions(),
         examples=_examples(predictions[MODEL], truth, times, failed),
-        notes=_notes(problem, known, truth, steady),
+        notes=(*_notes(problem, known, truth, steady), *stagger.remarks(stepper, predictions[MODEL], truth)),
     )
     if problem is not None and ladder and not failed:  # survivors alone would flatter
         rungs = speed.ladder(problem, known, truth)
@@ -168,8 +172,8 @@ def known_and_truth(
 def _figures(prediction: Tensor, truth: Trajectories) -> dict[str, tuple[float, ...]]:
     """Every metric at each time, mean over the runs that stayed finite; infinite where none did."""
     result = {}
-    for name, metric in applicable(truth.grid).items():
-        values = metric(prediction, truth.frames, truth.grid)
+    for name, metric in applicable(truth.grid, masked=truth.weights is not None).items():
+        values = metric(prediction, truth.frames, truth.grid, truth.weights)
         sane = torch.isfinite(values)
         total = torch.where(sane, values, 0.0).sum(0) / sane.sum(0)
         result[name] = _list(torch.where(sane.any(0), total, torch.inf))
@@ -198,7 +202,7 @@ def _one_call(stepper: Stepper, before: Trajectories, truth: Trajectories) -> di
     arms = {MODEL: rollout(stepper, known, count, guard=False).frames, **baselines.simple(before.frames, target.frames)}
     arms.pop("mean")
     return {
-        a: float(relative_l2(p, target.frames, truth.grid).nan_to_num(math.inf, math.inf).mean())
+        a: float(relative_l2(p, target.frames, truth.grid, truth.weights).nan_to_num(math.inf, math.inf).mean())
         for a, p in arms.items()
     }
 
@@ -213,7 +217,7 @@ def _correlation_times(values: Tensor, times: Tensor) -> dict[str, float | None]
 
 
 def _mean_failure(prediction: Tensor, truth: Trajectories, times: Tensor) -> float | None:
-    found = failure_time(vrmse(prediction, truth.frames, truth.grid), times.to(prediction))
+    found = failure_time(vrmse(prediction, truth.frames, truth.grid, truth.weights), times.to(prediction))
     failed = found[torch.isfinite(found)]
     return float(failed.mean()) if len(failed) else None
 

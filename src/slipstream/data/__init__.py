@@ -3,7 +3,10 @@
 from slipstream.data.allpairs import AllPairs
 from slipstream.data.choose import as_source
 from slipstream.data.dataset import Dataset
+from slipstream.data.formats.the_well import write as write_well
+from slipstream.data.formats.words import describe
 from slipstream.data.laws import LawSamples
+from slipstream.data.opening import open
 from slipstream.data.pairs import FieldPairs
 from slipstream.data.pool import StatePool
 from slipstream.data.simulate import simulate
@@ -21,5 +24,8 @@ __all__ = [
     "Store",
     "Windows",
     "as_source",
+    "describe",
+    "open",
     "simulate",
+    "write_well",
 ]

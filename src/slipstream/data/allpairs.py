@@ -88,7 +88,7 @@ class AllPairs(Source):
         frames = torch.stack([self.data.frames[run, first], self.data.frames[run, first + lead]], 1)
         time = lead.to(frames.dtype) * self.data.interval
         parameters = {**take(self.data.parameters, run), LEAD_TIME: time.to(frames.device)}
-        return Window(frames, self.data.grid, self.data.interval, parameters)
+        return Window(frames, self.data.grid, self.data.interval, parameters, self.data.weights)
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         def uniform() -> Tensor:

@@ -106,6 +106,7 @@ class Windows(Source):
             self.data.grid,
             self.data.interval * self.stride,
             {name: torch.stack([p[name] for p in parameters]) for name in parameters[0]},
+            self.data.weights if isinstance(self.data, Trajectories) else None,
         )
 
     def _take(self, most: int) -> tuple[Tensor, list[dict[str, Tensor]]]:

@@ -39,6 +39,9 @@ class Objective:
     def check(self, module: nn.Module) -> None:
         """Refuse a module that it cannot judge, before any work is spent on it."""
 
+    def on_progress(self, progress: float) -> None:
+        """Told before every training step which share of the budget is spent, in [0, 1]. Most objectives do not care."""
+
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
         raise TypeError(
             f"{type(self).__name__} is not callable: an objective defines __call__(module, window, generator)."
@@ -70,6 +73,10 @@ class Sum(Objective):
     def check(self, module: nn.Module) -> None:
         for _, objective in self.terms:
             objective.check(module)
+
+    def on_progress(self, progress: float) -> None:
+        for _, objective in self.terms:
+            objective.on_progress(progress)
 
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
         losses = [(w, o(module, window, generator)) for w, o in self.terms]

@@ -13,7 +13,7 @@ from slipstream.objectives.norms import mean_square
 from slipstream.objectives.objective import Loss, Objective
 from slipstream.objectives.supervised import unroll
 from slipstream.problems.problem import Problem
-from slipstream.trajectories import Window
+from slipstream.trajectories import Parameters, Window
 
 TRUSTED = 0.02
 """The reference itself must leave less than this, or a small residual would not mean a small error."""
@@ -34,6 +34,10 @@ class PhysicsResidual(Objective):
         zero for the same frames, but the error of a frame counts by itself and not by how it differs from its neighbours', which
         trains steppers with a long horizon sooner.
     trusted : refuse a problem whose reference leaves a larger relative residual.
+    precondition : divide the residual, mode by mode, by the diagonal of the implicit step, ``1 - interval * L / 2`` with L the linear part
+        of the equation (growing modes are left alone). A mode that the step damps to nothing then counts by the error of its frame, and
+        not by how stiff it is: for ``interval * nu * k^2`` well above 1 at the highest wavenumbers. Periodic grids only.
+    checkpoint : as in `Supervised`.
 
     Raises
     ------
@@ -51,9 +55,12 @@ class PhysicsResidual(Objective):
         calls: int = 1,
         integrated: bool = False,
         trusted: float = TRUSTED,
+        precondition: bool = False,
+        checkpoint: bool = False,
     ) -> None:
         self.problem, self.calculus, self.calls = problem, calculus, calls
         self.integrated, self.trusted = integrated, trusted
+        self.precondition, self.checkpoint = precondition, checkpoint
         self._checked: set[int] = set()
 
     def check(self, module: nn.Module) -> None:
@@ -62,10 +69,12 @@ class PhysicsResidual(Objective):
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
         problem = self._problem(module)
         past = window.frames[:, : module.history]
-        new = unroll(module, past, window, self.calls, generator)
+        new = unroll(module, past, window, self.calls, generator, self.checkpoint)
         residual = problem.residual(
             torch.cat([past[:, -1:], new], dim=1), window.parameters, self._calculus(new, problem)
         )
+        if self.precondition:
+            residual = _preconditioned(residual, problem, window.parameters)
         rate = residual.new_tensor(problem.statistics.increment).clamp(min=1e-12) / problem.interval
         relative = residual / rate.reshape([-1] + [1] * problem.grid.num_dims)
         pairs = mean_square(relative, problem.grid, window.weights)
@@ -83,6 +92,10 @@ class PhysicsResidual(Objective):
                 f"PhysicsResidual needs a problem with an equation; {type(module).__name__} brings none. Give it: PhysicsResidual(problem)."
             )
         if id(problem) not in self._checked:
+            if self.precondition and not (problem.grid.periodic and self.calculus is None):
+                raise InputError(
+                    "PhysicsResidual(precondition=True) divides Fourier modes: it needs a periodic grid and the spectral calculus."
+                )
             self._check(problem)
             self._checked.add(id(problem))
         return problem
@@ -104,3 +117,16 @@ class PhysicsResidual(Objective):
             f"at interval {problem.interval:g} (at most {self.trusted:.0%} is trusted), so a small residual "
             f"would not mean a small error; {remedy}."
         )
+
+
+def _preconditioned(residual: Tensor, problem: Problem, parameters: Parameters) -> Tensor:
+    """The residual divided by ``1 - interval * L / 2``, growth left out."""
+    space = problem.grid.num_dims
+    symbol = problem.equation.linear(problem.grid, problem.equation.ready(parameters, residual[:, 0]))
+    if symbol is None:
+        raise InputError(
+            f"PhysicsResidual(precondition=True) needs the linear part of the equation; {type(problem.equation).__name__} states none."
+        )
+    symbol = torch.complex(symbol.real.clamp(max=0.0), symbol.imag) if symbol.is_complex() else symbol.clamp(max=0.0)
+    modes = torch.fft.rfftn(residual, dim=tuple(range(-space, 0))) / (1 - 0.5 * problem.interval * symbol[:, None])
+    return torch.fft.irfftn(modes, s=problem.grid.shape, dim=tuple(range(-space, 0)))

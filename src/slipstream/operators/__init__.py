@@ -1,5 +1,6 @@
 """How, learnt: one architecture a file."""
 
+from slipstream.operators.anysize import AnySize
 from slipstream.operators.deeponet import DeepONet
 from slipstream.operators.fno import FNO
 from slipstream.operators.folded import Folded
@@ -22,6 +23,7 @@ __all__ = [
     "IFNO",
     "LSM",
     "RBF",
+    "AnySize",
     "DeepONet",
     "Folded",
     "KernelIntegral",

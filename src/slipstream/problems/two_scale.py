@@ -138,7 +138,8 @@ class TwoScaleConduction(Problem):
     def ladder(self) -> list[Setting]:
         n = self.macro[0]
         meshes = sorted({max(4, round(n * f)) for f in (0.5, 0.75, 1.0)})
-        return [Setting(m, 0, Cells(k)) for m in meshes for k in (8, 12, 16, 24)]
+        loose = [Setting(m, 0, Cells(k)) for m in meshes for k in (8, 12, 16, 24)]
+        return [*loose, *(Setting(n, 0, Cells(k, 0.03)) for k in (12, 16, 24))]
 
     def reference_error(
         self, frames: Float[Tensor, "run time channel *space"], parameters: Parameters, steps: int

@@ -1,11 +1,28 @@
 """Operators and solvers, marching in time."""
 
+from slipstream.steppers.affine import Affine
 from slipstream.steppers.autoregressive import Autoregressive, Steady
 from slipstream.steppers.dmd import DMD
+from slipstream.steppers.held import Held
 from slipstream.steppers.learned import LearnedStepper
+from slipstream.steppers.lowpass import LowPass
+from slipstream.steppers.persistence import Persistence
 from slipstream.steppers.rolling import rollout
 from slipstream.steppers.staggered import Staggered
 from slipstream.steppers.upscaled import Upscaled
 from slipstream.steppers.wrapped import wrap
 
-__all__ = ["DMD", "Autoregressive", "LearnedStepper", "Staggered", "Steady", "Upscaled", "rollout", "wrap"]
+__all__ = [
+    "DMD",
+    "Affine",
+    "Autoregressive",
+    "Held",
+    "LearnedStepper",
+    "LowPass",
+    "Persistence",
+    "Staggered",
+    "Steady",
+    "Upscaled",
+    "rollout",
+    "wrap",
+]

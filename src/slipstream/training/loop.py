@@ -240,6 +240,7 @@ def train(
         start = perf_counter() - run.seconds
         while not ended:
             run.rate = schedule(run.progress)
+            objective.on_progress(run.progress)
             window = source.next(generator)
             run.loss = loss = update.step(module, objective, window, generator, run.rate)
             run.step += 1
