@@ -11,6 +11,7 @@ import torch
 from slipstream.equations import FiniteDifferences, ShearForcing, Spectral, VorticityFlow
 from slipstream.errors import InputError, UnstableStep
 from slipstream.grids import Grid
+from slipstream.problems import KolmogorovFlow
 from slipstream.solvers import ARS443, CNRK2, ETDRK2, ETDRK4, LinesStepper, SpectralStepper
 from slipstream.solvers import spectral as module
 
@@ -189,3 +190,18 @@ def test_bad_values_are_refused():
         stepper.start(vortices(), {"viscosity": torch.tensor([-1.0])})
     with pytest.raises(InputError, match="interval"):
         SpectralStepper(VorticityFlow(0.01), GRID, -0.1)
+
+
+def test_constants_worked_out_once_serve_training_and_other_parameters_too():
+    problem = KolmogorovFlow(num_points=16, reynolds=10.0, interval=0.05, warm_up=0.0)
+    solver, u = problem.solver(), problem.sample(2, seed=0)[0]
+    with torch.inference_mode():
+        plain = next(solver.march(u, {}))
+    x = u.clone().requires_grad_()
+    again = next(solver.march(x, {}))
+    again.square().sum().backward()
+    assert bool(x.grad.isfinite().all())
+    torch.testing.assert_close(again.detach(), plain, rtol=1e-5, atol=1e-5)
+    own = next(solver.march(u, {"viscosity": torch.tensor([0.1, 0.5])}))
+    torch.testing.assert_close(own[0], plain[0], rtol=1e-5, atol=1e-5)
+    assert float((own[1] - plain[1]).abs().max()) > 1e-3

@@ -76,6 +76,7 @@ class SpectralStepper(Stepper):
         self.channels = equation.channels
         self._calculi: dict[tuple[torch.dtype, torch.device], tuple[Spectral, Form]] = {}
         self._known: dict[tuple, tuple[Tensor, ...]] = {}
+        self._defaults: dict[tuple[torch.dtype, torch.device], tuple] = {}
 
     @property
     def dt(self) -> float:
@@ -87,8 +88,9 @@ class SpectralStepper(Stepper):
 
     def _tools(self, dtype: torch.dtype, device: torch.device) -> tuple[Spectral, Form]:
         if (dtype, device) not in self._calculi:
-            d = Spectral(self.inner, dtype, device)
-            self._calculi[dtype, device] = d, self.equation.form(d)
+            with torch.inference_mode(False):  # tables made under inference mode could never be used in training
+                d = Spectral(self.inner, dtype, device)
+                self._calculi[dtype, device] = d, self.equation.form(d)
         return self._calculi[dtype, device]
 
     def start(self, frames: Float[Tensor, "batch time channel *space"], parameters: Parameters) -> State:
@@ -132,6 +134,19 @@ class SpectralStepper(Stepper):
         return [slice(i, i + size) for i in range(0, u.shape[0], size)]
 
     def _piece(self, u_hat: Tensor, like: Tensor, parameters: Parameters) -> _Piece:
+        if self.equation.parameters.keys() & parameters.keys():
+            return _Piece(u_hat, *self._constants(like, parameters, u_hat.ndim))
+        # No run has anything of its own: worked out once, or it would cost as much as several steps at every start.
+        key = (like.dtype, like.device)
+        if key not in self._defaults:
+            with torch.inference_mode(False):
+                self._defaults[key] = self._constants(torch.zeros_like(like[:1]), {}, u_hat.ndim)
+        return _Piece(u_hat, *self._defaults[key])
+
+    def _constants(
+        self, like: Tensor, parameters: Parameters, num_axes: int
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, ...], Tensor | None]:
+        """What depends on parameters and dt only: the parameters made ready, the scheme's coefficients, the force."""
         d, form = self._tools(like.dtype, like.device)
         p = self._ready(parameters, like)
         for name, spec in self.equation.parameters.items():
@@ -140,14 +155,9 @@ class SpectralStepper(Stepper):
             linear = form.linear(p)
         else:
             symbol = self.equation.linear(self.inner, p)
-            linear = like.new_zeros([1] * u_hat.ndim) if symbol is None else form.from_half(symbol)
+            linear = like.new_zeros([1] * num_axes) if symbol is None else form.from_half(symbol)
         force = self.equation.force(d, p)
-        return _Piece(
-            u_hat,
-            p,
-            self._coefficients(linear, linear.ndim > u_hat.ndim),
-            None if force is None else form.from_half(force),
-        )
+        return p, self._coefficients(linear, linear.ndim > num_axes), None if force is None else form.from_half(force)
 
     def _ready(self, parameters: Parameters, like: Tensor) -> dict[str, Tensor]:
         """Parameters for fields on the inner grid; those that are fields are given where frames live."""
@@ -174,7 +184,8 @@ class SpectralStepper(Stepper):
         if key not in self._known:
             if len(self._known) >= 8:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = self.scheme.coefficients(linear, self.dt, blocks)
+            with torch.inference_mode(False):
+                self._known[key] = self.scheme.coefficients(linear.clone(), self.dt, blocks)
         return self._known[key]
 
     def largest_dt(self, u: Float[Tensor, "batch channel *space"], parameters: Parameters) -> float:
