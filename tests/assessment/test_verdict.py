@@ -56,7 +56,7 @@ def test_a_win_names_factor_setting_error_times_and_when_it_has_paid_off(judged)
 def test_below_ten_times_the_references_error_the_level_is_named(judged):
     sentence = raced(judged, 0.01, 0.0141, level=0.02)
     assert "with an error below 2 %, ten times the reference's own" in sentence
-    assert "its own is 1 % after 3 frames" in sentence
+    assert "that of Wrapped is 1 % after 3 frames" in sentence
 
 
 def test_where_the_classical_solver_wins_it_is_said_first(judged):

@@ -52,7 +52,7 @@ def verdict(a: Assessment) -> str:
     if s.level is not None and s.level > error:
         equal = (
             f"with an error below {_percent(s.level)}, ten times the reference's own, under which nobody can be told apart "
-            f"(its own is {_percent(error)} {after})"
+            f"(that of {name} is {_percent(error)} {after})"
         )
     return (
         f"{name} wins: {ratio:.3g} times faster than {matched}, the cheapest classical setting {equal}, "
