@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         steppers,
         training,
     )
-    from slipstream.assessment import accelerate, fit, verify
+    from slipstream.assessment import accelerate, export, fit, verify
     from slipstream.grids import Grid
     from slipstream.stepper import Stepper
     from slipstream.steppers import rollout
@@ -50,6 +50,7 @@ _NAMES = {
     "rollout": "steppers",
     "train": "training",
     "accelerate": "assessment",
+    "export": "assessment",
     "fit": "assessment",
     "verify": "assessment",
 }
@@ -63,6 +64,7 @@ __all__ = [
     "compression",
     "data",
     "equations",
+    "export",
     "fit",
     "objectives",
     "operators",

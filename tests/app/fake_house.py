@@ -271,6 +271,13 @@ def accelerate(
     return stepper
 
 
+def export(stepper: Stepper, path: Path, data: Any = None, *, batch: int | None = None) -> Acceleration:
+    """A file that holds what was asked for."""
+    work(f"export {stepper.seen} for {batch or 'any'} on {data}")
+    Path(path).write_text("graph")
+    return Acceleration(f"{stepper.seen} is written.")
+
+
 class Budget:
     """What the classical solver leaves to be won; nothing if the environment says so."""
 
@@ -306,6 +313,7 @@ def house() -> House:
         train=train,
         verify=verify,
         accelerate=accelerate,
+        export=export,
         pose=Posed.of,
         budget=lambda problem, steppers: Budget(),
         load=load,

@@ -219,7 +219,7 @@ def test_a_stepper_with_it_is_saved_and_read_back(name, tmp_path, monkeypatch):
 )
 def test_what_suits_nothing_says_why(transform, module, reason, monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr("slipstream.compression.onnx.NEEDED", ())
+    monkeypatch.setattr("slipstream.compression.onnx.ONNX_PACKAGES", ())
     with pytest.raises(Unsuitable, match=reason):
         transform.attach(drawn(module))
 

@@ -157,14 +157,18 @@ def verify(options: Namespace, houses: Houses) -> None:
         say(f"report: {report}")
 
 
-def accelerate(options: Namespace, houses: Houses) -> None:
-    (word,) = options.words
+def _model(word: str) -> Path:
+    """The folder of a saved model, or an error that knows what it is instead."""
     folder = Path(word)
     if not (folder / CONFIG).exists():
         is_run = (folder / runfolder.RECORD).exists()
         hint = f" It is the folder of a run; its models are in {folder / 'models'}." if is_run else ""
         raise InputError(f"{folder} is no folder of a saved model.{hint}")
-    house = houses()
+    return folder
+
+
+def accelerate(options: Namespace, houses: Houses) -> None:
+    folder, house = _model(options.words[0]), houses()
     names = ("max_error", "batch", "threads", "steps", "runs")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     model = house.load(str(folder), options.allow)
@@ -173,6 +177,15 @@ def accelerate(options: Namespace, houses: Houses) -> None:
     runs.write_faster(faster, out)
     say(f"model: {out}")
     next_command("verify", str(out), *_imports(options))
+
+
+def export(options: Namespace, houses: Houses) -> None:
+    folder, house = _model(options.words[0]), houses()
+    out = Path(options.out) if options.out else folder.with_name(f"{folder.absolute().name}.pt2")
+    written = house.export(house.load(str(folder), options.allow), out, options.data, batch=options.batch)
+    say(written.sentence)
+    say(f"graph: {out}")
+    say(f"its inputs: {out.with_suffix('.json')}")
 
 
 def _posed_by(folder: Path, models: Mapping[str, Any], house: House) -> dict[str, Any]:

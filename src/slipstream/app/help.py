@@ -179,6 +179,28 @@ COMMANDS = {
             ),
         ),
         Command(
+            "export",
+            "export",
+            "FOLDER",
+            "write a saved model as a file that other programs run",
+            "Writes one call of the model in FOLDER, physical units in and out, as a graph for torch.export (.pt2) or ONNX (.onnx), "
+            "checks its numbers against the model on states it has not seen, and says in a .json beside it what goes in and comes out.",
+            (
+                ("slipstream export runs/kolmogorov/models/label-free", "label-free.pt2, for C++ and Python"),
+                (
+                    "slipstream export runs/kolmogorov/models/label-free --out fast.onnx --batch 1",
+                    "for ONNX Runtime, one run at a time",
+                ),
+            ),
+            arguments=(1, 1),
+            options=(
+                Option("--out", "FILE", "where; ends in .pt2 or .onnx. Default: FOLDER.pt2, beside FOLDER"),
+                Option("--batch", "N", "a fixed number of runs a call; default: any", int),
+                Option("--data", "STORE", "states to check it on; default: fresh ones of the problem that it carries"),
+                IMPORT,
+            ),
+        ),
+        Command(
             "fit",
             "fit",
             "FILE",

@@ -27,6 +27,7 @@ class House:
         a Rich view.
     accelerate : ``(stepper, problem or data, *, say, ...)``; a stepper with its table as ``acceleration``, which has a Rich view,
         ``sentence``, ``plain()`` and ``save(path)``.
+    export : ``(stepper, path, problem or data, *, batch)``; what was written, with a ``sentence``.
     pose : the problem that data pose, for recipes with ``data`` in place of a problem.
     budget : ``(problem, steppers)``; how fast the classical solver is, as text, and whether training can pay (``worthwhile``).
     load : a saved stepper from its folder, classes of other packages only where allowed.
@@ -43,6 +44,7 @@ class House:
     train: Callable[..., Any]
     verify: Callable[..., Any]
     accelerate: Callable[..., Any]
+    export: Callable[..., Any]
     pose: Callable[[Any], Any]
     budget: Callable[..., Any]
     load: Callable[[str, Collection[str]], Any]
@@ -84,6 +86,7 @@ def slipstream_house() -> House:
         train=ss.train,
         verify=ss.verify,
         accelerate=ss.accelerate,
+        export=ss.export,
         pose=lambda data: Recorded.of(data.trajectories() if isinstance(data, Dataset) else data),
         budget=budget,
         load=Stepper.from_pretrained,

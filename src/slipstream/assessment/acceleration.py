@@ -223,7 +223,7 @@ def accelerate(
             "accelerate needs max_error >= 0 and steps, runs, batch, threads and width of at least 1; "
             f"got {max_error}, {steps}, {runs}, {batch}, {threads}, {width}."
         )
-    known, truth = _frames(stepper, data, steps, runs, seed)
+    known, truth = judged_on(stepper, data, steps, runs, seed)
     count = 1 if stepper.history == 0 else min(steps, TIMED_CALLS * stepper.horizon)
     timed = known[torch.arange(batch) % known.runs]
 
@@ -335,7 +335,7 @@ class _Count:
         return Cost(whole.parameters, whole.bytes, self.flops[structure])
 
 
-def _frames(
+def judged_on(
     stepper: Stepper,
     data: Problem | Trajectories | Dataset | str | os.PathLike | None,
     steps: int,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from slipstream.compression.graph import ONNX_PACKAGES, Run, onnx_session, write_onnx
 from slipstream.compression.transform import OneShot, Stage, applied
-from slipstream.errors import MissingExtra
 from slipstream.operators.layers.spectral import SpectralConv
-
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
 
 
 class OnnxModule(nn.Module):
@@ -25,38 +21,22 @@ class OnnxModule(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.sessions: dict[tuple[Any, ...], Any] = {}
+        self.sessions: dict[tuple[Any, ...], Run] = {}
 
     def forward(self, x: Tensor, *conditions: Tensor) -> Tensor:
         fields = (x, *conditions)
         key = (torch.get_num_threads(), *(tuple(f.shape) for f in fields))
         if key not in self.sessions:
             self.sessions[key] = session(self.module, fields, torch.get_num_threads())
-        run = self.sessions[key]
-        values = {i.name: f.detach().contiguous().numpy() for i, f in zip(run.get_inputs(), fields, strict=True)}
-        return torch.from_numpy(run.run(None, values)[0])
+        return self.sessions[key](fields)
 
 
-def session(module: nn.Module, fields: tuple[Tensor, ...], threads: int) -> Any:
-    """An ONNX Runtime session of a module for inputs of these shapes."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtra("onnxruntime", "onnx", "running a model in ONNX Runtime") from None
-    with tempfile.TemporaryDirectory(prefix="slipstream-") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger = logging.getLogger("torch.onnx")
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # it warns of every absent package that could be exported, too
+def session(module: nn.Module, fields: tuple[Tensor, ...], threads: int) -> Run:
+    """A module in ONNX Runtime, for inputs of these shapes."""
+    with tempfile.TemporaryDirectory(prefix="slipstream-") as folder:
         path = Path(folder) / "operator.onnx"
-        try:
-            with torch.no_grad():
-                torch.onnx.export(module, fields, path, dynamo=True, verbose=False)
-        finally:
-            logger.setLevel(level)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        write_onnx(module, fields, path)
+        return onnx_session(path, threads)
 
 
 class Onnx(OneShot):
@@ -74,7 +54,7 @@ class Onnx(OneShot):
         return "ONNX Runtime"
 
     def unsuitable(self, module: nn.Module) -> str:
-        missing = [p for p in NEEDED if find_spec(p) is None]
+        missing = [p for p in ONNX_PACKAGES if find_spec(p) is None]
         if missing:
             return f"the extra is missing: pip install 'slipstream[onnx]' ({', '.join(missing)} not found)"
         if applied(module, OnnxModule):
