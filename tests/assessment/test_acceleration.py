@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
@@ -15,11 +16,13 @@ from rich.console import Console
 from torch import nn
 
 import slipstream as ss
+from slipstream.app.house import TABLE, load_stepper
 from slipstream.assessment import acceleration, speed
 from slipstream.assessment.acceleration import Judge, accelerate, candidates
+from slipstream.assessment.tried import Acceleration, Row
 from slipstream.compression import Accelerated, Batched, Bfloat16, ChannelsLast, Compiled, Int8Linear, precision
 from slipstream.compression.transform import OneShot, Stage
-from slipstream.errors import InputError
+from slipstream.errors import InputError, StoreError
 from slipstream.operators import FNO, UNet
 from slipstream.steppers import Autoregressive, rollout, wrap
 
@@ -296,3 +299,35 @@ def test_everything_is_tried_unless_said_otherwise():
     assert not any(isinstance(t, Batched) for t in candidates(1))
     assert [t.size for t in candidates(16) if isinstance(t, Batched)] == [1, 4]
     assert any(isinstance(t, Compiled) for t in candidates(1))
+
+
+def test_the_table_survives_the_file_to_the_last_bit(tmp_path):
+    table = Acceleration(
+        "Staggered", "original", "20 frames of 1 run", 1, 2, 0.01, "judged",
+        (Row("original", "kept", "", 0.0, 0.0, 0.1, 0.2, 7, 28, 99), Row("odd", "too far", "why", math.inf, 1.0)),
+        {"cores": 2}, {"torch": "2"},
+    )  # fmt: skip
+    assert Acceleration.load(table.save(tmp_path / "a.json")) == table
+    (tmp_path / "b.json").write_text((tmp_path / "a.json").read_text()[:-20])
+    with pytest.raises(StoreError, match="could not be read"):
+        Acceleration.load(tmp_path / "b.json")
+    (tmp_path / "c.json").write_text((tmp_path / "a.json").read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(StoreError, match="format 9"):
+        Acceleration.load(tmp_path / "c.json")
+
+
+def test_verification_of_an_accelerated_stepper_tells_what_was_tried(stepper, tmp_path):
+    fast = accelerate(stepper, FRAMES, runs=1, steps=2, transforms=[Batched(1)])
+    report = ss.verify(fast, FRAMES)
+    assert report.acceleration == fast.acceleration
+    page = report.save(tmp_path / "r.html").read_text()
+    assert "How it was made faster" in page
+    assert html.escape(fast.acceleration.judged).replace("&#x27;", "&#39;") in page
+    assert type(report).load(report.save(tmp_path / "r.json")).acceleration == fast.acceleration
+
+
+def test_the_command_line_loads_the_table_with_the_model(stepper, tmp_path):
+    fast = accelerate(stepper, FRAMES, runs=1, steps=2, transforms=[Batched(1)])
+    fast.save_pretrained(tmp_path / "m")
+    fast.acceleration.save(tmp_path / "m" / TABLE)
+    assert load_stepper(str(tmp_path / "m")).acceleration == fast.acceleration

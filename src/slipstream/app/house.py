@@ -6,10 +6,13 @@ import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from slipstream.app.names import public_classes
 
+TABLE = "acceleration.json"
+"""Lies in the folder of an accelerated model."""
 ROOMS = ("problems", "operators", "steppers", "objectives", "data", "training", "compression", "equations", "solvers")
 
 
@@ -89,5 +92,18 @@ def slipstream_house() -> House:
         export=ss.export,
         pose=lambda data: Recorded.of(data.trajectories() if isinstance(data, Dataset) else data),
         budget=budget,
-        load=Stepper.from_pretrained,
+        load=load_stepper,
     )
+
+
+def load_stepper(folder: str, allow: Collection[str] = ()) -> Any:
+    """A saved stepper; an accelerated one with the table that was written beside it."""
+    from slipstream.assessment.tried import Acceleration
+    from slipstream.compression.accelerated import Accelerated
+    from slipstream.stepper import Stepper
+
+    model = Stepper.from_pretrained(folder, allow)
+    table = Path(folder) / TABLE
+    if isinstance(model, Accelerated) and table.exists():
+        model.acceleration = Acceleration.load(table)
+    return model

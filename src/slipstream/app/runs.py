@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 
 from slipstream.app.arguments import make
-from slipstream.app.house import House
+from slipstream.app.house import TABLE, House
 from slipstream.app.recipes import Model, Recipe, objective
 from slipstream.app.runfolder import RunFolder
 from slipstream.errors import InputError
 from slipstream.pretrained import describe
 
-FRAMES, REPORT, FASTER, TABLE = "frames.zarr", "report.html", "accelerated", "acceleration.json"
+FRAMES, REPORT, FASTER = "frames.zarr", "report.html", "accelerated"
 Say = Callable[[str], None]
 
 

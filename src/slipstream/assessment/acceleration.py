@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from slipstream.assessment import speed
-from slipstream.assessment.evidence import dumps
 from slipstream.assessment.metrics import relative_l2
-from slipstream.assessment.table import duration, figure, ratio
+from slipstream.assessment.table import duration
+from slipstream.assessment.tried import Acceleration, Row, percent
 from slipstream.assessment.verification import UNSEEN, known_and_truth, machine, versions
 from slipstream.compression.accelerated import Accelerated, operators_of, transformed
 from slipstream.compression.batching import Batched
@@ -29,132 +26,16 @@ from slipstream.compression.spectral_form import SpectralForm
 from slipstream.compression.transform import Cost, Stage, Transform, cost_of, count_flops
 from slipstream.data.dataset import Dataset
 from slipstream.errors import InputError
-from slipstream.pretrained import write_whole
 from slipstream.problems.problem import Problem
 from slipstream.stepper import Stepper
 from slipstream.steppers.rolling import rollout
 from slipstream.trajectories import Trajectories
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SEED = UNSEEN + 2
 """Of the runs that candidates are judged on: neither those of training nor those of verification."""
 TIMED_CALLS = 4
 BUDGET = 8.0
 """Seconds after which a race begins no further round; three it always has."""
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One combination: what became of it, its error, and what it costs.
-
-    Attributes
-    ----------
-    status : as in `slipstream.compression.combine.Trial`; `why` is its message.
-    error : extra rollout error. deviation : largest distance from the original's rollout, relative L2.
-    seconds : of the timed job. preparation : seconds that the first job took longer (compiling, exporting), once a process.
-    parameters, bytes : of the stepper. flops : of one call for one run, products and convolutions only.
-    """
-
-    name: str
-    status: str
-    why: str = ""
-    error: float | None = None
-    deviation: float | None = None
-    seconds: float | None = None
-    preparation: float | None = None
-    parameters: int | None = None
-    bytes: int | None = None
-    flops: int | None = None
-
-
-@dataclass(frozen=True)
-class Acceleration:
-    """What was tried, for which job, and what won. Prints as a table; `save` writes JSON."""
-
-    stepper: str
-    winner: str
-    job: str
-    batch: int
-    threads: int
-    max_error: float
-    judged: str
-    rows: tuple[Row, ...]
-    machine: Mapping[str, float | int | str] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    def row(self, name: str) -> Row:
-        """The row of a combination."""
-        return next(r for r in self.rows if r.name == name)
-
-    @property
-    def speed_up(self) -> float:
-        """Seconds of the original over seconds of the winner, from one race."""
-        before, after = self.row("original").seconds, self.row(self.winner).seconds
-        assert before is not None
-        assert after is not None
-        return before / after
-
-    @property
-    def sentence(self) -> str:
-        """What came out, for which job."""
-        on = f"{self.job}, {self.threads} thread{'s' * (self.threads > 1)}"
-        if self.winner == "original":
-            return f"{self.stepper}: nothing that was tried is faster than the original ({on})."
-        won = self.row(self.winner)
-        return (
-            f"{self.stepper}: {self.winner} is {ratio(self.speed_up)} than the original ({on}: {duration(won.seconds)}), "
-            f"extra rollout error {_percent(won.error)} of at most {_percent(self.max_error)}, "
-            f"prepared in {duration(won.preparation)} once a process."
-        )
-
-    def shown(self) -> tuple[Row, ...]:
-        """The rows of the table: the fastest first, then what was left out; what suits nothing, once."""
-        timed = sorted((r for r in self.rows if r.seconds is not None), key=lambda r: r.seconds or 0.0)
-        others = [r for r in self.rows if r.seconds is None and r.status != "unsuitable"]
-        suited = {name for r in self.rows if r.status != "unsuitable" for name in r.name.split(" + ")}
-        idle = {r.name.split(" + ")[-1]: r for r in self.rows if r.status == "unsuitable"}
-        return (*timed, *others, *(r for name, r in idle.items() if name not in suited))
-
-    def table(self) -> Table:
-        """As a Rich table."""
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("")
-        for name in ("seconds", "speed", "extra error", "deviation", "prepared in", "size"):
-            table.add_column(name, justify="right")
-        table.add_column("")
-        base = self.row("original").seconds
-        for r in self.shown():
-            gain = "–" if r.seconds is None or base is None else f"{base / r.seconds:.2f}×"
-            size = "–" if r.bytes is None else f"{figure(r.bytes / 1e6)} MB"
-            style = "bold" if r.name == self.winner else "" if r.status == "kept" else "dim"
-            note = {"kept": "", "too far": "beyond the error"}.get(r.status, f"{r.status}: {r.why}")
-            cells = (r.name, _seconds(r.seconds), gain, _percent(r.error), _percent(r.deviation))
-            table.add_row(*(Text(c, style=style) for c in (*cells, _seconds(r.preparation), size, note)))
-        return table
-
-    def __rich__(self) -> Any:
-        from rich.console import Group
-        from rich.text import Text
-
-        return Group(Text(self.sentence, style="bold"), Text(self.judged, style="dim"), Text(""), self.table())
-
-    def plain(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        return {"format": FORMAT, **asdict(self), "speed_up": self.speed_up, "sentence": self.sentence}
-
-    def save(self, path: str | os.PathLike) -> Path:
-        """Write ``.json``, whole or not at all."""
-        path = Path(path)
-        if path.suffix != ".json":
-            raise InputError(f"{path.name} ends in {path.suffix!r}; the table of an acceleration is saved as .json.")
-        write_whole(path, dumps(self.plain()).encode())
-        return path
 
 
 def candidates(batch: int = 1) -> tuple[Transform, ...]:
@@ -240,7 +121,7 @@ def accelerate(
 
     def tell(trial: Trial) -> None:
         if say is not None and trial.status != "unsuitable":
-            error = "" if trial.judgement is None else f", extra error {_percent(trial.judgement.error)}"
+            error = "" if trial.judgement is None else f", extra error {percent(trial.judgement.error)}"
             first = "" if trial.first is None else f", first job {duration(trial.first)}"
             say(f"{trial.label}: {trial.status}{error}{first}{f', {trial.why}' if trial.why else ''}")
 
@@ -365,11 +246,3 @@ def _rows(found: Found) -> tuple[Row, ...]:
         sizes = (None, None, None) if t.cost is None else (cost.parameters, cost.bytes, cost.flops)
         rows.append(Row(t.label, t.status, t.why, error, deviation, t.seconds, t.preparation, *sizes))
     return tuple(rows)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{figure(100 * value)} %"
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else duration(value)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slipstream.assessment.tried import Acceleration
 from slipstream.channels import Channel
 from slipstream.errors import InputError, StoreError
 from slipstream.grids import Grid
@@ -188,6 +189,7 @@ class Assessment:
     machine, versions : name -> text.
     examples : a few frames for the eye.
     notes : how it was measured, one sentence each.
+    acceleration : what was tried to make the model faster, where `slipstream.accelerate` made it.
     """
 
     verdict: str
@@ -213,6 +215,7 @@ class Assessment:
     versions: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
+    acceleration: Acceleration | None = None
 
     def __post_init__(self) -> None:
         if MODEL not in self.metrics or self.main_metric not in self.metrics[MODEL]:

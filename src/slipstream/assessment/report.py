@@ -11,6 +11,7 @@ from typing import Any
 from slipstream.assessment import plots, table
 from slipstream.assessment.assessment import MODEL, Assessment, Example
 from slipstream.assessment.images import gradient, images, sheet, thin
+from slipstream.assessment.tried import COLUMNS
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPACE = "\u00a0"
@@ -56,6 +57,7 @@ def render(a: Assessment) -> str:
         arms=table.arms_of(a),
         rows=table.error_rows(a),
         timings=timing_rows(a),
+        columns=COLUMNS,
     )
 
 

@@ -103,6 +103,7 @@ def verify(
         verdict="",
         subject=_subject(problem, truth),
         stepper=_contestant(stepper),
+        acceleration=stepper.acceleration if isinstance(stepper, Accelerated) else None,
         times=tuple(times.tolist()),
         runs=truth.runs,
         metrics=metrics,

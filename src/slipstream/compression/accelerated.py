@@ -17,7 +17,7 @@ from slipstream.stepper import State, Stepper
 from slipstream.trajectories import Parameters
 
 if TYPE_CHECKING:
-    from slipstream.assessment.acceleration import Acceleration
+    from slipstream.assessment.tried import Acceleration
 
 
 class Accelerated(Stepper):
