@@ -98,3 +98,15 @@ def test_what_does_not_fit_is_refused():
         grid.coarsen(3)
     with pytest.raises(InputError, match="extent"):
         Axis("x", 4, extent=-1.0)
+
+
+def test_a_grid_without_axes_is_one_point():
+    nowhere = Grid(())
+    assert (nowhere.shape, nowhere.size, nowhere.num_dims, nowhere.volume) == ((), 1, 0, 1)
+    assert float(nowhere.cell_weights()) == 1
+    assert nowhere.coordinates().numel() == 0
+    assert nowhere.with_points([]) == nowhere == nowhere.refine()
+    u = torch.randn(2, 3)
+    nowhere.check(u, "a test")
+    assert resample(u, nowhere, nowhere) is u
+    assert not nowhere.same_box(Grid.box(8))

@@ -65,14 +65,17 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """A uniform box: the domain of every field with layout (batch, channel, *space)."""
+    """A uniform box: the domain of every field with layout (batch, channel, *space).
+
+    A grid without axes, ``Grid(())``, is the domain of a system that has no space: one point of weight 1, fields (batch, channel).
+    """
 
     axes: tuple[Axis, ...]
 
     def __post_init__(self) -> None:
         names = [a.name for a in self.axes]
-        if not names or len(set(names)) != len(names):
-            raise InputError(f"A grid needs at least one axis and differing names; got {names}.")
+        if len(set(names)) != len(names):
+            raise InputError(f"The axes of a grid need differing names; got {names}.")
 
     @classmethod
     def box(
@@ -137,6 +140,8 @@ class Grid:
 
     def coordinates(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "dim *space"]:
         """Coordinates of every point, one leading entry an axis."""
+        if not self.axes:
+            return torch.empty(0, dtype=dtype)
         return torch.stack(torch.meshgrid(*(a.coordinates(dtype) for a in self.axes), indexing="ij"))
 
     def cell_weights(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, " *space"]:
@@ -184,7 +189,7 @@ class Grid:
 
     def check(self, u: Shaped[Tensor, "..."], what: str) -> None:
         """Refuse a field whose trailing axes are not this grid's."""
-        if tuple(u.shape[-self.num_dims :]) != self.shape:
+        if tuple(u.shape[u.ndim - self.num_dims :]) != self.shape:
             raise ShapeError(
                 f"{what} expects fields on {self.shape} points; got a tensor of shape {tuple(u.shape)}. "
                 f"Resample it first: slipstream.grids.resample(u, source, target)."

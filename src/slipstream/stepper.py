@@ -96,7 +96,7 @@ class Stepper(Pretrained):
     def check(self, frames: Tensor) -> None:
         """Refuse frames of the wrong layout, channels or grid."""
         dims = self.grid.num_dims if self.grid is not None else frames.ndim - 3
-        if frames.ndim != 3 + dims or dims < 1:
+        if frames.ndim != 3 + dims or (dims < 1 and self.grid is None):
             raise ShapeError(
                 f"{type(self).__name__} expects frames (batch, time, channel, *space) with {dims} space axes; got {tuple(frames.shape)}."
             )

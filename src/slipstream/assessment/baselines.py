@@ -35,7 +35,9 @@ def linear_extrapolation(known: Known, truth: Frames) -> Frames:
 
 def simple(known: Known, truth: Frames) -> dict[str, Frames]:
     """All that fit what is known."""
-    result = {"persistence": persistence(known, truth), "mean": mean(known, truth)}
+    result = {"persistence": persistence(known, truth)}
+    if truth.ndim > 3:  # a mean over space needs one
+        result["mean"] = mean(known, truth)
     if known.shape[1] > 1:
         result["linear_extrapolation"] = linear_extrapolation(known, truth)
     return result

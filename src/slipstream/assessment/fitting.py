@@ -23,6 +23,7 @@ from slipstream.errors import InputError
 from slipstream.objectives.supervised import Supervised
 from slipstream.operators.anysize import AnySize
 from slipstream.operators.layers import Padding
+from slipstream.operators.mlp import MLP
 from slipstream.operators.operator import OperatorFactory
 from slipstream.operators.unet import UNet
 from slipstream.problems.recorded import Recorded
@@ -199,7 +200,10 @@ def _network(data: Trajectories, operator: OperatorFactory | None, history: int,
     torch_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
-        problem, make = Recorded.of(data), operator or _unet(data)
+        problem, make = (
+            Recorded.of(data),
+            operator or (_unet(data) if data.grid.axes else partial(MLP, output_scale=0.1)),
+        )
         if data.steps == 1:
             return Steady(make, problem)
         stepper = Autoregressive(make, problem, history=max(1, min(history, data.steps - 1)))

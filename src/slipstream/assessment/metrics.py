@@ -210,7 +210,12 @@ def invariant_drift(
 
 
 def applicable(grid: Grid, masked: bool = False) -> dict[str, Metric]:
-    """The error measures that exist on a grid, by name: bRMSE needs a boundary, fRMSE a field without holes."""
+    """The error measures that exist on a grid, by name: bRMSE needs a boundary, fRMSE a field without holes.
+
+    Where there is no space nothing varies in it: no VRMSE, no slopes, no waves.
+    """
+    if not grid.axes:
+        return {m.__name__: m for m in (relative_l2, nrmse, rmse, max_error)}
     metrics: list[Metric] = [relative_l2, nrmse, vrmse, h1, rmse, crmse, max_error]
     if not masked:
         metrics += [frmse_low, frmse_mid, frmse_high]
@@ -234,7 +239,7 @@ def _weights(u: Tensor, grid: Grid, weights: Tensor | None) -> Tensor:
     if weights is None:
         return grid.cell_weights(u.dtype).to(u.device)
     grid.check(weights, "A metric's weights")
-    batch = weights.shape[: -grid.num_dims]
+    batch = weights.shape[: weights.ndim - grid.num_dims]
     if len(batch) > 1 or (batch and batch[0] != u.shape[0]):
         raise ShapeError(
             f"Weights are (*space) or (batch, *space); got {tuple(weights.shape)} for a field {tuple(u.shape)}."
@@ -250,6 +255,8 @@ def _counted(u: Tensor, grid: Grid, weights: Tensor | None) -> Tensor:
 def _mean(u: Tensor, grid: Grid, weights: Tensor | None) -> Tensor:
     """Weighted mean over space: (*lead, channel)."""
     w = _weights(u, grid, weights)
+    if not grid.axes:  # a sum over no axis would be one over all
+        return _counted(u, grid, weights)
     dims = tuple(range(-grid.num_dims, 0))
     return (w * _counted(u, grid, weights)).sum(dims) / w.expand_as(u).sum(dims)
 

@@ -90,7 +90,7 @@ def ladder(problem: Problem, known: Trajectories, truth: Trajectories) -> list[t
             seconds[str(s)],
             problem.points(s),
             s.scheme.name,
-            None if problem.steady else problem.interval / s.substeps,
+            None if problem.steady or not s.substeps else problem.interval / s.substeps,
         )
         for s in sane
     )

@@ -38,7 +38,8 @@ def verdict(a: Assessment) -> str:
             f"in {_time(s.model.seconds)} a run; no speed-up can be quoted without a rung of equal error."
         )
     ratio = s.ratio_at_matched_error or 0.0
-    matched = f"{s.matched.scheme} on {' x '.join(map(str, s.matched.num_points))} points"
+    where = f" on {' x '.join(map(str, s.matched.num_points))} points" if s.matched.num_points else ""
+    matched = f"{s.matched.scheme}{where}"
     if ratio < 1:
         better = ""
         if s.error_at_matched_time is not None and s.error_at_matched_time < error:
@@ -54,6 +55,8 @@ def verdict(a: Assessment) -> str:
             f"with an error below {_percent(s.level)}, ten times the reference's own, under which nobody can be told apart "
             f"(that of {name} is {_percent(error)} {after})"
         )
+    if a.subject.grid.num_dims == 0:
+        paid += "; both are eager code on a few numbers, of which compiled code would make the classical solver's time vanish"
     return (
         f"{name} wins: {ratio:.3g} times faster than {matched}, the cheapest classical setting {equal}, "
         f"{_time(s.model.seconds)} against {_time(s.matched.seconds)} a run{paid}."

@@ -87,7 +87,8 @@ def verify(
     predictions |= {} if steady else baselines.simple(before.frames, truth.frames)
     if steady:
         predictions["mean"] = baselines.mean(before.frames, truth.frames)
-    if problem is not None and not steady:
+    space = bool(truth.grid.axes)  # without one nothing is coarser, correlated or has a spectrum
+    if problem is not None and not steady and space:
         predictions["coarse_classical"] = baselines.coarse_classical(problem, known, truth.steps)
 
     grid, times = truth.grid, truth.times - (0.0 if steady else float(before.times[-1]))
@@ -97,7 +98,7 @@ def verify(
     matching = {
         a: correlation(p, truth.frames, grid, truth.weights).nan_to_num(0.0)
         for a, p in predictions.items()
-        if a != "mean"
+        if a != "mean" and space
     }
     result = Assessment(
         verdict="",
@@ -116,14 +117,20 @@ def verify(
         correlation_times={} if steady else {a: _correlation_times(c, times) for a, c in matching.items()},
         failure_times={a: _mean_failure(p, truth, times) for a, p in predictions.items() if a in arms},
         drift={} if problem is None or steady else _drift(problem, predictions, truth),
-        spectra=() if truth.weights is not None else _spectra(predictions, truth, times),  # waves know no mask
+        spectra=()
+        if truth.weights is not None or not space
+        else _spectra(predictions, truth, times),  # waves know no mask
         failures=failures,
         baselines={a: baselines.WHAT[a] for a in predictions if a in baselines.WHAT}
         | {name: f"{type(r).__name__}, {_count(r):,} parameters" for name, r in rivals.items()},
         machine=machine(),
         versions=versions(),
         examples=_examples(predictions[MODEL], truth, times, failed),
-        notes=(*_notes(problem, known, truth, steady), *stagger.remarks(stepper, predictions[MODEL], truth)),
+        notes=(
+            *_notes(problem, known, truth, steady),
+            *stagger.remarks(stepper, predictions[MODEL], truth),
+            *getattr(stepper, "remarks", tuple)(),
+        ),
     )
     if problem is not None and ladder and not failed:  # survivors alone would flatter
         rungs = speed.ladder(problem, known, truth)
@@ -201,7 +208,7 @@ def _one_call(stepper: Stepper, before: Trajectories, truth: Trajectories) -> di
     target = truth[:, :count]
     known = before[:, before.steps - max(1, stepper.history) :]
     arms = {MODEL: rollout(stepper, known, count, guard=False).frames, **baselines.simple(before.frames, target.frames)}
-    arms.pop("mean")
+    arms.pop("mean", None)
     return {
         a: float(relative_l2(p, target.frames, truth.grid, truth.weights).nan_to_num(math.inf, math.inf).mean())
         for a, p in arms.items()
@@ -218,7 +225,8 @@ def _correlation_times(values: Tensor, times: Tensor) -> dict[str, float | None]
 
 
 def _mean_failure(prediction: Tensor, truth: Trajectories, times: Tensor) -> float | None:
-    found = failure_time(vrmse(prediction, truth.frames, truth.grid, truth.weights), times.to(prediction))
+    error = vrmse if truth.grid.axes else relative_l2
+    found = failure_time(error(prediction, truth.frames, truth.grid, truth.weights), times.to(prediction))
     failed = found[torch.isfinite(found)]
     return float(failed.mean()) if len(failed) else None
 
@@ -250,7 +258,7 @@ def _reference(problem: Problem, last: Trajectories, steps: int) -> Reference:
     few = last[: min(1 if problem.steady else 2, last.runs)]
     error = problem.reference_error(few.frames, few.parameters, steps)
     s = problem.reference_setting
-    finer = "twice the points" if problem.steady else "twice the points and steps"
+    finer = "twice the points" if problem.steady else problem.refinement
     an_interval = "" if problem.steady else " an interval"
     return Reference(_list(error), f"{s}{an_interval} in float64 against {finer}, the largest of {few.runs} runs")
 
@@ -271,7 +279,7 @@ def _spectra(predictions: Mapping[str, Tensor], truth: Trajectories, times: Tens
 
 
 def _examples(prediction: Tensor, truth: Trajectories, times: Tensor, failed: int) -> tuple[Example, ...]:
-    if truth.grid.num_dims > 2 or truth.interval < 0:
+    if truth.grid.num_dims not in (1, 2) or truth.interval < 0:
         return ()
     sane = torch.isfinite(prediction).flatten(1).all(1).nonzero().flatten().tolist()
     run = sane[0] if sane else 0

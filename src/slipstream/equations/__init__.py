@@ -1,5 +1,6 @@
 """What: partial differential equations, and the calculi they are written in."""
 
+from slipstream.equations.active_fluid import ActiveSuspension, Bingham, Closure, Geometric, Truncated
 from slipstream.equations.boundary import (
     Conditions,
     Dirichlet,
@@ -19,6 +20,7 @@ from slipstream.equations.equation import Equation, Parameter
 from slipstream.equations.euler import Euler
 from slipstream.equations.flow import DiagonalForcing, Forcing, ShearForcing, VorticityFlow
 from slipstream.equations.kdv import KortewegDeVries
+from slipstream.equations.kinetics import AirPollution, MassAction, Reaction
 from slipstream.equations.kuramoto_sivashinsky import KuramotoSivashinsky, KuramotoSivashinskyFront
 from slipstream.equations.navier_stokes import NavierStokes
 from slipstream.equations.parser import ParsedEquation, parse
@@ -29,19 +31,24 @@ from slipstream.equations.reaction import AllenCahn, FisherKPP, GrayScott
 from slipstream.equations.schroedinger import Schroedinger
 from slipstream.equations.shallow_water import ShallowWater
 from slipstream.equations.spectral import Spectral
+from slipstream.equations.systems import Lorenz, LotkaVolterra, NoSpace, Robertson, Spiral, VanDerPol
 from slipstream.equations.transport import Advection, AdvectionDiffusion, Diffusion
 from slipstream.equations.walled import WalledDifferences
 from slipstream.equations.waves import DampedWave, KleinGordon
 
 __all__ = [
+    "ActiveSuspension",
     "Advection",
     "AdvectionDiffusion",
+    "AirPollution",
     "AllenCahn",
     "Autograd",
+    "Bingham",
     "Burgers",
     "BurgersLaw",
     "CahnHilliard",
     "Calculus",
+    "Closure",
     "Conditions",
     "DampedWave",
     "DiagonalForcing",
@@ -52,27 +59,37 @@ __all__ = [
     "FiniteDifferences",
     "FisherKPP",
     "Forcing",
+    "Geometric",
     "GrayScott",
     "Inflow",
     "KleinGordon",
     "KortewegDeVries",
     "KuramotoSivashinsky",
     "KuramotoSivashinskyFront",
+    "Lorenz",
+    "LotkaVolterra",
+    "MassAction",
     "NavierStokes",
     "Neumann",
+    "NoSpace",
     "NonlinearDiffusion",
     "Obstacle",
     "Outflow",
     "Parameter",
     "ParsedEquation",
     "Periodic",
+    "Reaction",
+    "Robertson",
     "Robin",
     "Schroedinger",
     "ShallowWater",
     "ShearForcing",
     "Spectral",
+    "Spiral",
     "SwiftHohenberg",
     "TransportLaw",
+    "Truncated",
+    "VanDerPol",
     "VorticityFlow",
     "Wall",
     "WalledDifferences",

@@ -9,6 +9,7 @@ from slipstream.operators.kernel_integral import KernelIntegral
 from slipstream.operators.lsm import LSM
 from slipstream.operators.message_passing import MessagePassing
 from slipstream.operators.mgno import MgNO
+from slipstream.operators.mlp import MLP
 from slipstream.operators.multionet import MultiONet
 from slipstream.operators.operator import Operator, OperatorFactory
 from slipstream.operators.pointlaw import PointLaw
@@ -22,6 +23,7 @@ __all__ = [
     "FNO",
     "IFNO",
     "LSM",
+    "MLP",
     "RBF",
     "AnySize",
     "DeepONet",

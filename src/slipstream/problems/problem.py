@@ -39,7 +39,8 @@ class Named(Protocol):
 class Setting:
     """One way to run the classical solver: points along the first axis, time steps an interval, scheme.
 
-    What a scheme is, the problem's `solver` knows. A steady problem takes no steps in time.
+    What a scheme is, the problem's `solver` knows. A steady problem takes no steps in time, an adaptive scheme chooses its own, and
+    a system without space has no points: 0 stands for each.
     """
 
     num_points: int
@@ -48,7 +49,8 @@ class Setting:
 
     def __str__(self) -> str:
         steps = f", {self.substeps} steps" if self.substeps else ""
-        return f"{self.scheme.name} {self.num_points} points{steps}"
+        points = f" {self.num_points} points" if self.num_points else ""
+        return f"{self.scheme.name}{points}{steps}"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Problem:
     """Whether runs stay on an attractor once they are warm, so that states far apart in time are as good as other runs."""
     steady: bool = False
     """Whether runs are single fields that follow from parameters alone: samples then have no frame, simulations one."""
+    refinement: str = "twice the points and steps"
+    """What `reference_error` holds the reference against."""
     grid: Grid
     interval: float
     varying: Mapping[str, tuple[float, float]] = {}
@@ -121,6 +125,12 @@ class Problem:
         """One random initial state, before the warm-up (float64)."""
         raise TypeError(f"{self.name} defines no initial(generator).")
 
+    def initial_for(
+        self, generator: torch.Generator, parameters: Mapping[str, Tensor]
+    ) -> Float[Tensor, "channel *space"]:
+        """One initial state of a run with these parameters (without a batch axis); `initial`, unless they say more about it."""
+        return self.initial(generator)
+
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Parameters of one run, without a batch axis: uniform in the logarithm where the range is positive."""
         result = {}
@@ -131,19 +141,20 @@ class Problem:
         return result
 
     def sample(
-        self, runs: int | Sequence[int], seed: int = 0
+        self, runs: int | Sequence[int], seed: int = 0, given: Parameters | None = None
     ) -> tuple[Float[Tensor, "run time channel *space"], dict[str, Tensor]]:
         """Initial frames (float32; none for a steady problem) and parameters of some runs.
 
-        Run i of a seed is the same whatever the other runs are. `runs` is a number, or the indices of runs.
+        Run i of a seed is the same whatever the other runs are. `runs` is a number, or the indices of runs. Parameters that are `given`,
+        one entry a run, take the place of those that would be drawn; what else is random in a run stays the same.
         """
         indices = range(runs) if isinstance(runs, int) else runs
         states, drawn = [], []
-        for i in indices:
+        for place, i in enumerate(indices):
             generator = torch.Generator().manual_seed(_seed(seed, i))
-            drawn.append(self.draw(generator))
+            drawn.append({**self.draw(generator), **take(given or {}, place)})
             if not self.steady:
-                states.append(self.initial(generator))
+                states.append(self.initial_for(generator, drawn[-1]))
         parameters = _stacked(drawn)
         if self.steady:
             return torch.empty(len(drawn), 0, len(self.channels), *self.grid.shape), parameters

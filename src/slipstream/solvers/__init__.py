@@ -1,6 +1,7 @@
 """How, classically: schemes as tableaux, and the steppers that use them."""
 
 from slipstream.solvers.cell import CellLaw
+from slipstream.solvers.cells import CellStepper
 from slipstream.solvers.lines import HEUN, RK4, SSPRK3, Explicit, LinesStepper
 from slipstream.solvers.macro import Conduction
 from slipstream.solvers.ode import OdeStepper
@@ -52,6 +53,7 @@ __all__ = [
     "UPWIND",
     "WENO5",
     "CellLaw",
+    "CellStepper",
     "Conduction",
     "ConductionStepper",
     "Explicit",

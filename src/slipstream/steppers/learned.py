@@ -97,4 +97,4 @@ def position_channels(grid: Grid) -> Float[Tensor, "channel *space"]:
             channels += [torch.sin(2 * math.pi * phase), torch.cos(2 * math.pi * phase)]
         else:
             channels.append(2 * phase - 1)
-    return torch.stack(channels)
+    return torch.stack(channels) if channels else torch.empty(0)

@@ -1,0 +1,1 @@
+"""Live data: training while an ensemble of solvers runs."""
