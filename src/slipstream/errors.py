@@ -23,6 +23,10 @@ class DivergedTraining(SlipstreamError, ArithmeticError):
     """The loss left finite numbers or grew beyond recovery; the last good state is kept."""
 
 
+class LostRun(SlipstreamError, RuntimeError):
+    """A run of a live ensemble was lost again and again; the message says which one and why."""
+
+
 class StoreError(SlipstreamError, OSError):
     """A file or store is locked, truncated, unwritable, or of a version this release does not know."""
 

@@ -11,7 +11,7 @@ from slipstream.app.main import main
 
 NOT_FROM_A_PAPER = {
     "Autoregressive", "Folded", "LearnedStepper", "Operator", "PointLaw", "Steady", "Upscaled",
-    "PolynomialLaw", "RBF", "SecantLaw", "TableLaw", "AnySize", "Affine", "Held", "LowPass", "Persistence",
+    "PolynomialLaw", "RBF", "SecantLaw", "TableLaw", "AnySize", "Affine", "Held", "LowPass", "Persistence", "MLP", "Multiresolution",
 }  # fmt: skip
 """Classes of operators and steppers that are general words or plain engineering."""
 

@@ -19,6 +19,7 @@ from slipstream.objectives import (
     RelativeL2,
     RelativeSpectral,
     Supervised,
+    WithinWindow,
 )
 from slipstream.operators import UNet
 from slipstream.problems import KolmogorovFlow, Recorded
@@ -44,6 +45,7 @@ CASES: dict[str, Objective] = {
     "pushed-and-plain": Supervised() + PushForward(Supervised()),
     "noisy": Noise(Supervised(), scale=0.01),
     "curriculum": Curriculum(Supervised(), calls=(1, 3)),
+    "within-window": WithinWindow(Supervised(calls=2)),
     "sum": 0.5 * PhysicsResidual(trusted=1.0) + Supervised(),
 }
 

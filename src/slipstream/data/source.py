@@ -24,9 +24,23 @@ class Source:
         """The next window."""
         raise TypeError(f"{type(self).__name__} gives no windows: a source defines next(generator).")
 
+    def on_progress(self, progress: float) -> None:
+        """Told before every training step which share of the budget is spent, in [0, 1]. Most sources do not care."""
+
     def feedback(self, window: Window, outputs: Tensor | None, scores: Tensor | None = None) -> None:
         """Told what the module made of a window of this source (detached), and how wrong each sample of it was (batch,), as far as the
         objective says so (`slipstream.objectives.Loss`). Most sources do not care."""
+
+    def figures(self) -> dict[str, float]:
+        """Named numbers about itself for the next row of the log, beside the losses. Most sources have nothing to tell."""
+        return {}
+
+    def ended(self) -> str:
+        """Why there are no more windows, as a clause; empty while there are. Training then stops as if the budget were spent."""
+        return ""
+
+    def close(self) -> None:
+        """Let what works beside the training (processes, say) rest. Called when a training ends, however it ends; `next` may follow."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -7,6 +7,7 @@ from slipstream.objectives.own import Own
 from slipstream.objectives.residual import PhysicsResidual
 from slipstream.objectives.rollouts import Curriculum, Noise, PushForward
 from slipstream.objectives.supervised import Supervised
+from slipstream.objectives.within import WithinWindow
 
 __all__ = [
     "Curriculum",
@@ -22,4 +23,5 @@ __all__ = [
     "RelativeSpectral",
     "Sum",
     "Supervised",
+    "WithinWindow",
 ]

@@ -29,5 +29,4 @@ class Own(Objective):
             )
 
     def __call__(self, module: nn.Module, window: Window, generator: torch.Generator) -> Loss:
-        total, parts = module.loss(window, generator)  # type: ignore[operator]
-        return Loss(total, parts)
+        return Loss(*module.loss(window, generator))  # type: ignore[operator]

@@ -6,6 +6,7 @@ from slipstream.problems.custom import Custom
 from slipstream.problems.dispersive import Solitons, WavePackets
 from slipstream.problems.flames import FlameSlope, FlameSurface
 from slipstream.problems.flow import DecayingFlow, KolmogorovFlow
+from slipstream.problems.heat import HeatedPlate
 from slipstream.problems.kinetics import PollutedAir
 from slipstream.problems.patterns import ConvectionRolls, PhaseSeparation
 from slipstream.problems.periodic import PeriodicProblem
@@ -35,6 +36,7 @@ __all__ = [
     "FlameSurface",
     "GrayScottPatterns",
     "HeatedMaterial",
+    "HeatedPlate",
     "KolmogorovFlow",
     "LorenzAttractor",
     "MassiveField",

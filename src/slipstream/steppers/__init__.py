@@ -2,10 +2,12 @@
 
 from slipstream.steppers.affine import Affine
 from slipstream.steppers.autoregressive import Autoregressive, Steady
+from slipstream.steppers.direct import Direct
 from slipstream.steppers.dmd import DMD
 from slipstream.steppers.held import Held
 from slipstream.steppers.learned import LearnedStepper
 from slipstream.steppers.lowpass import LowPass
+from slipstream.steppers.multiresolution import Multiresolution
 from slipstream.steppers.persistence import Persistence
 from slipstream.steppers.rolling import rollout
 from slipstream.steppers.staggered import Staggered
@@ -16,9 +18,11 @@ __all__ = [
     "DMD",
     "Affine",
     "Autoregressive",
+    "Direct",
     "Held",
     "LearnedStepper",
     "LowPass",
+    "Multiresolution",
     "Persistence",
     "Staggered",
     "Steady",

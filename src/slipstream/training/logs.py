@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,13 +129,14 @@ class Screen:
             self.task = self.bar.add_task("", total=1.0)
             self.bar.start()
 
-    def update(self, progress: float, step: int, seconds: float, rate: float, loss: float) -> None:
-        """Show how far the training is."""
+    def update(self, progress: float, step: int, seconds: float, rate: float, loss: float, more: str = "") -> None:
+        """Show how far the training is, and what the source tells of itself."""
+        text = line(progress, step, seconds, rate, loss) + (f"  {more}" if more else "")
         if self.bar is not None:
-            self.bar.update(self.task, completed=progress, description=line(progress, step, seconds, rate, loss))
+            self.bar.update(self.task, completed=progress, description=text)
         elif self.console is not None and int(progress * 20) > self.printed:
             self.printed = int(progress * 20)
-            self.say(f"{progress:4.0%}  {line(progress, step, seconds, rate, loss)}")
+            self.say(f"{progress:4.0%}  {text}")
 
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
@@ -151,6 +152,11 @@ def line(progress: float, step: int, seconds: float, rate: float, loss: float) -
     """``step 1200  loss 0.0123  rate 0.51  2:05 done, 5:55 left``."""
     left = duration(seconds * (1 - progress) / progress) if progress > 0 else "?"
     return f"step {step}  loss {loss:.4g}  rate {rate:.2g}  {duration(seconds)} done, {left} left"
+
+
+def told(figures: Mapping[str, float]) -> str:
+    """``produced a second 120  repetitions 4.1``."""
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())
 
 
 def duration(seconds: float) -> str:

@@ -23,7 +23,7 @@ from slipstream.training.callbacks import Callback, Run
 from slipstream.training.checkpoint import Checkpoints, differences, identity
 from slipstream.training.divergence import Guard
 from slipstream.training.ema import EMA
-from slipstream.training.logs import Board, Log, Row, Screen, duration
+from slipstream.training.logs import Board, Log, Row, Screen, duration, told
 from slipstream.training.meter import Meter
 from slipstream.training.processes import joined
 from slipstream.training.randomness import random_state, seed_all, set_random_state, undisturbed
@@ -134,6 +134,7 @@ def train(
         if checkpoints is not None and processes.first:
             stack.enter_context(checkpoints.locked())
         source = as_source(data, module, objective, batch, seed)
+        stack.callback(source.close)
         settings = {
             "budget": {"minutes": minutes} if steps is None else {"steps": steps},
             "seed": seed,
@@ -235,12 +236,16 @@ def train(
 
         last_good = remember()
         run.progress = progress()
-        number, ended = 0.0, run.progress >= 1.0
+        run.reason = source.ended()
+        (emptied,) = processes.greatest(float(bool(run.reason)))
+        number, ended = 0.0, run.progress >= 1.0 or emptied > 0
         saved_at = looked_at = run.seconds
+        figures: dict[str, float] = {}
         start = perf_counter() - run.seconds
         while not ended:
             run.rate = schedule(run.progress)
             objective.on_progress(run.progress)
+            source.on_progress(run.progress)
             window = source.next(generator)
             run.loss = loss = update.step(module, objective, window, generator, run.rate)
             run.step += 1
@@ -250,6 +255,8 @@ def train(
             meter.add(loss)
             for callback in callbacks:
                 callback.on_step(run)
+            if ended_by := source.ended():
+                run.stop(ended_by)
             run.loss = loss = window = None  # type: ignore[assignment]  # or their memory lives through the next step
 
             # From here on all processes see the same clock and the same signals, and so decide alike.
@@ -264,13 +271,15 @@ def train(
                 looked_at = run.seconds
                 if trouble := meter.look(run.step):
                     stop_diverged(*trouble)
-                screen.update(run.progress, run.step, run.seconds, run.rate, meter.latest)
+                screen.update(run.progress, run.step, run.seconds, run.rate, meter.latest, told(figures))
             if row_due:
+                figures = source.figures()
                 row: Row = {
                     "step": run.step,
                     "seconds": run.seconds,
                     "rate": run.rate,
                     **meter.take_means(),
+                    **figures,
                     **run.noted,
                 }
                 run.noted = {}
@@ -290,7 +299,7 @@ def train(
         if number:
             run.reason = f"stopped by {signal.Signals(int(number)).name}"
         reason = run.reason or ("the budget is spent" if run.progress >= 1.0 else "stopped on another process")
-        sentence = f"Training ended after {run.step} steps and {duration(run.seconds)}: {reason}."
+        sentence = f"Training ended after {run.step} step{'s' * (run.step != 1)} and {duration(run.seconds)}: {reason}."
         screen.say(f"{sentence} {where}" if number else sentence)
 
     number = number or signals.number  # it may have come after the last step
