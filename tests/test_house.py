@@ -13,7 +13,7 @@ import slipstream
 
 ROOT = Path(slipstream.__file__).parent
 
-LEAVES = {"errors", "lock", "channels", "grids", "trajectories", "pretrained", "stepper"}
+LEAVES = {"errors", "lock", "channels", "grids", "meshes", "trajectories", "pretrained", "stepper", "client"}
 BELOW = {
     "operators": set(),
     "equations": set(),

@@ -13,6 +13,7 @@ LEAVES = {
     "trajectories": ("Trajectories", "Window"),
     "stepper": ("State", "Stepper"),
     "pretrained": ("Pretrained",),
+    "client": None,
     "errors": None,
 }
 LEFT_OUT = ("app", "applications")
