@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from slipstream.equations import (
+    ActiveSuspension,
     Advection,
     AdvectionDiffusion,
     AllenCahn,
@@ -66,6 +67,7 @@ CASES: dict[str, tuple[Callable[[], Equation], int]] = {
     "swift-hohenberg": (lambda: SwiftHohenberg(0.3, 0.9, 0.4), 2),
     "cahn-hilliard": (lambda: CahnHilliard(0.7, 0.3), 2),
     "nonlinear-diffusion": (lambda: NonlinearDiffusion(0.1, 0.5, 0.3), 1),
+    "active": (lambda: ActiveSuspension(-0.7, 0.4, 0.3, 0.1, 0.2, moments=1, sweeps=4), 2),
     "schroedinger": (lambda: Schroedinger(0.8), 1),
     "schroedinger-2d": (lambda: Schroedinger(-0.8, 0.4, 2), 2),
     "damped-wave": (lambda: DampedWave(0.8, 0.1, 2), 2),

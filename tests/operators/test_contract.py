@@ -16,7 +16,9 @@ from slipstream.operators import (
     FNO,
     IFNO,
     LSM,
+    MLP,
     DeepONet,
+    DirectionNet,
     Folded,
     KernelIntegral,
     MessagePassing,
@@ -142,6 +144,7 @@ CASES = {
         ),
         dims=(1, 2),
     ),
+    "mlp": Case(lambda d: partial(MLP, hidden_channels=12, n_layers=2)),
     "space-time": Case(
         lambda d: partial(SpaceTimeFNO, n_modes=(6, 5, 6)[-d:], hidden_channels=6, n_layers=2, latent_steps=5), stride=0
     ),
@@ -163,6 +166,14 @@ CASES = {
         dims=(2,),
         stride=0,
     ),
+    "direction": Case(lambda d: partial(DirectionNet, hidden_channels=6, padding="periodic"), stride=8),
+    "direction-paper": Case(
+        lambda d: partial(
+            DirectionNet, hidden_channels=6, levels=1, shared=False, linear=False, bias=True, padding="periodic"
+        ),
+        stride=2,
+    ),
+    "direction-conditions": Case(lambda d: partial(DirectionNet, hidden_channels=6, conditions=1), stride=0),
     "folded": Case(
         lambda d: partial(
             Folded,

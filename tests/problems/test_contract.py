@@ -11,8 +11,10 @@ from slipstream.equations import parse
 from slipstream.errors import InputError
 from slipstream.pretrained import describe, rebuild
 from slipstream.problems import (
+    ActiveTurbulence,
     BasinWaves,
     ConvectionRolls,
+    CubicSpiral,
     Custom,
     DecayingFlow,
     FlameSlope,
@@ -20,12 +22,18 @@ from slipstream.problems import (
     GrayScottPatterns,
     HeatedMaterial,
     KolmogorovFlow,
+    LidDrivenCavity,
+    LorenzAttractor,
     MassiveField,
     PhaseOrdering,
     PhaseSeparation,
+    PollutedAir,
     PopulationFronts,
+    PredatorPrey,
     Problem,
     Recorded,
+    RelaxationOscillator,
+    RobertsonKinetics,
     Solitons,
     SteepeningWaves,
     TaylorGreen,
@@ -64,6 +72,14 @@ CASES: dict[str, Callable[[], Problem]] = {
     "custom-vector": lambda: Custom(
         parse("v_t = nu*laplace(v) - advect(v, v) + [0, a*sin(x)]", {"nu": 0.2, "a": 0.5}), num_points=24, highest=2
     ),
+    "cavity": lambda: LidDrivenCavity(num_points=16, reynolds=(20, 50), eddies=2),
+    "lorenz": lambda: LorenzAttractor(interval=0.02, warm_up=1.0),
+    "predators": lambda: PredatorPrey(),
+    "relaxation": lambda: RelaxationOscillator(damping=(1.0, 4.0), interval=0.05),
+    "robertson": lambda: RobertsonKinetics(interval=2.0),
+    "spiral": lambda: CubicSpiral(interval=0.05),
+    "polluted-air": lambda: PollutedAir(cells=(8,), interval=2.0, warm_up=30.0),
+    "active": lambda: ActiveTurbulence(num_points=24, moments=2, interval=0.1, order=0.05, highest=1),
     "taylor-green": lambda: TaylorGreen(num_points=12, reynolds=(5, 10)),
 }
 
@@ -111,6 +127,8 @@ def test_the_reference_states_an_error_far_below_a_step(problem):
 
 
 def test_the_reference_solves_its_equation(problem):
+    if isinstance(problem, LidDrivenCavity):
+        pytest.skip("a staggered rate has the error of its own grid: test_staggered.py")
     assert problem.reference_residual() < 0.05
 
 
@@ -133,6 +151,8 @@ def test_it_is_written_down_and_read_back(problem):
 
 
 def test_rates_agree_with_the_plain_form_where_both_resolve(problem):
+    if isinstance(problem, LidDrivenCavity):
+        pytest.skip("a staggered rate is held against the spectral one in solvers/test_projection.py")
     data = problem.simulate(1, 3, seed=4)
     d = problem.calculus(data.frames.double())
     u = d.truncate(data.frames[:, -1].double())

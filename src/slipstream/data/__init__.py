@@ -16,6 +16,7 @@ from slipstream.data.multigrid import Multigrid
 from slipstream.data.opening import open
 from slipstream.data.pairs import FieldPairs
 from slipstream.data.pool import StatePool
+from slipstream.data.ritz import RitzVectors
 from slipstream.data.simulate import simulate
 from slipstream.data.simulated import SimulatedWindows
 from slipstream.data.source import Source
@@ -36,6 +37,7 @@ __all__ = [
     "Level",
     "Multigrid",
     "Reservoir",
+    "RitzVectors",
     "SimulatedWindows",
     "Sobol",
     "Source",

@@ -16,9 +16,11 @@ from slipstream.equations.burgers import Burgers
 from slipstream.equations.calculus import Calculus
 from slipstream.equations.conservation import BurgersLaw, TransportLaw
 from slipstream.equations.differences import FiniteDifferences
+from slipstream.equations.elliptic import Darcy, Helmholtz, Poisson, SteadyEquation
 from slipstream.equations.equation import Equation, Parameter
 from slipstream.equations.euler import Euler
 from slipstream.equations.flow import DiagonalForcing, Forcing, ShearForcing, VorticityFlow
+from slipstream.equations.incompressible import BuoyantFlow, IncompressibleFlow
 from slipstream.equations.kdv import KortewegDeVries
 from slipstream.equations.kinetics import AirPollution, MassAction, Reaction
 from slipstream.equations.kuramoto_sivashinsky import KuramotoSivashinsky, KuramotoSivashinskyFront
@@ -44,6 +46,7 @@ __all__ = [
     "AllenCahn",
     "Autograd",
     "Bingham",
+    "BuoyantFlow",
     "Burgers",
     "BurgersLaw",
     "CahnHilliard",
@@ -51,6 +54,7 @@ __all__ = [
     "Closure",
     "Conditions",
     "DampedWave",
+    "Darcy",
     "DiagonalForcing",
     "Diffusion",
     "Dirichlet",
@@ -61,6 +65,8 @@ __all__ = [
     "Forcing",
     "Geometric",
     "GrayScott",
+    "Helmholtz",
+    "IncompressibleFlow",
     "Inflow",
     "KleinGordon",
     "KortewegDeVries",
@@ -78,6 +84,7 @@ __all__ = [
     "Parameter",
     "ParsedEquation",
     "Periodic",
+    "Poisson",
     "Reaction",
     "Robertson",
     "Robin",
@@ -86,6 +93,7 @@ __all__ = [
     "ShearForcing",
     "Spectral",
     "Spiral",
+    "SteadyEquation",
     "SwiftHohenberg",
     "TransportLaw",
     "Truncated",

@@ -2,6 +2,7 @@
 
 from slipstream.operators.anysize import AnySize
 from slipstream.operators.deeponet import DeepONet
+from slipstream.operators.directionnet import DirectionNet
 from slipstream.operators.fno import FNO
 from slipstream.operators.folded import Folded
 from slipstream.operators.ifno import IFNO
@@ -12,6 +13,7 @@ from slipstream.operators.mgno import MgNO
 from slipstream.operators.mlp import MLP
 from slipstream.operators.multionet import MultiONet
 from slipstream.operators.operator import Operator, OperatorFactory
+from slipstream.operators.podnet import CoefficientNet
 from slipstream.operators.pointlaw import PointLaw
 from slipstream.operators.rivals import RBF, PolynomialLaw, SecantLaw, TableLaw
 from slipstream.operators.scot import ScOT
@@ -26,7 +28,9 @@ __all__ = [
     "MLP",
     "RBF",
     "AnySize",
+    "CoefficientNet",
     "DeepONet",
+    "DirectionNet",
     "Folded",
     "KernelIntegral",
     "MessagePassing",

@@ -1,11 +1,17 @@
 """How, classically: schemes as tableaux, and the steppers that use them."""
 
+from slipstream.solvers.assembled import Assembled
 from slipstream.solvers.cell import CellLaw
 from slipstream.solvers.cells import CellStepper
+from slipstream.solvers.elements import Elements
 from slipstream.solvers.lines import HEUN, RK4, SSPRK3, Explicit, LinesStepper
 from slipstream.solvers.macro import Conduction
+from slipstream.solvers.moving_source import MovingSourceStepper
 from slipstream.solvers.ode import OdeStepper
 from slipstream.solvers.pairs import BS32, DOPRI5, TSIT5, Method, Pair
+from slipstream.solvers.pressure import BoxInverse, PressureSystem
+from slipstream.solvers.projection import CENTRAL, CrankNicolson, Fractional, ProjectionStepper
+from slipstream.solvers.reactive import ReactiveDiffusion
 from slipstream.solvers.reconstructions import (
     MUSCL_MC,
     MUSCL_MINMOD,
@@ -28,6 +34,7 @@ from slipstream.solvers.schemes import (
     Scheme,
 )
 from slipstream.solvers.spectral import SpectralStepper
+from slipstream.solvers.steady import LinearStepper, Solved
 from slipstream.solvers.two_scale import ConductionStepper
 from slipstream.solvers.volumes import VolumeStepper
 
@@ -35,6 +42,7 @@ __all__ = [
     "ARS222",
     "ARS443",
     "BS32",
+    "CENTRAL",
     "CNRK2",
     "DOPRI5",
     "ETDRK1",
@@ -52,22 +60,33 @@ __all__ = [
     "TSIT5",
     "UPWIND",
     "WENO5",
+    "Assembled",
+    "BoxInverse",
     "CellLaw",
     "CellStepper",
     "Conduction",
     "ConductionStepper",
+    "CrankNicolson",
+    "Elements",
     "Explicit",
     "Exponential",
+    "Fractional",
     "ImplicitExplicit",
+    "LinearStepper",
     "LinesStepper",
     "Method",
+    "MovingSourceStepper",
     "OdeStepper",
     "Pair",
+    "PressureSystem",
+    "ProjectionStepper",
+    "ReactiveDiffusion",
     "Reconstruction",
     "Riemann",
     "Rosenbrock",
     "Rusanov",
     "Scheme",
+    "Solved",
     "SpectralStepper",
     "VolumeStepper",
 ]

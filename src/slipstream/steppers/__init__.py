@@ -9,6 +9,7 @@ from slipstream.steppers.learned import LearnedStepper
 from slipstream.steppers.lowpass import LowPass
 from slipstream.steppers.multiresolution import Multiresolution
 from slipstream.steppers.persistence import Persistence
+from slipstream.steppers.reduced import Reduced
 from slipstream.steppers.rolling import rollout
 from slipstream.steppers.staggered import Staggered
 from slipstream.steppers.upscaled import Upscaled
@@ -24,6 +25,7 @@ __all__ = [
     "LowPass",
     "Multiresolution",
     "Persistence",
+    "Reduced",
     "Staggered",
     "Steady",
     "Upscaled",

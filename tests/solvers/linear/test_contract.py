@@ -14,6 +14,7 @@ from slipstream.errors import InputError, MissingExtra, ShapeError
 from slipstream.solvers.linear import (
     AMG,
     CG,
+    DCDM,
     FGMRES,
     GCRODR,
     GMRES,
@@ -32,6 +33,7 @@ from slipstream.solvers.linear import (
 ALL = tuple(SYSTEMS)
 HERMITIAN = ("positive", "magnetic", "indefinite")
 DEFINITE = ("positive", "magnetic")
+AVERAGE = torch.nn.AvgPool2d(3, stride=1, padding=1)
 MATRICES = ("stencil", "scipy", "csr", "coo", "dense")
 
 pyamg = pytest.mark.skipif(importlib.util.find_spec("pyamg") is None, reason="needs the extra [amg]")
@@ -45,6 +47,8 @@ METHODS = {
     "CG-FastPoisson": (CG(), FastPoisson(), ("positive",), ("stencil",)),
     "CG-Multigrid": (CG(), Multigrid(coarsest=16), ("positive",), ("stencil",)),
     "CG-AMG": (CG(), AMG(), DEFINITE, MATRICES),
+    "DCDM": (DCDM(AVERAGE, space=(8, 8)), None, ("positive",), KINDS),
+    "DCDM-Jacobi": (DCDM(AVERAGE, space=(8, 8)), Jacobi(), ("positive",), MATRICES),
     "MINRES": (MINRES(), None, HERMITIAN, KINDS),
     "MINRES-Jacobi": (MINRES(), Jacobi(), DEFINITE, MATRICES),
     "GMRES": (GMRES(40), None, ALL, KINDS),

@@ -34,6 +34,7 @@ class Result:
     applications : products of A with one vector, all of them.
     reason : why it stopped, where it did not converge.
     recycled : the subspace to hand to the next system (`GCRODR` only).
+    fallback : iterations in which some right-hand side went on without what was learnt (`DCDM` only).
     """
 
     x: Any
@@ -44,6 +45,7 @@ class Result:
     applications: int
     reason: str = ""
     recycled: Recycled | None = None
+    fallback: int = 0
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Trace:
     iterations: int = 0
     reason: str = ""
     recycled: Any = None
+    fallback: int = 0
 
 
 class Method:

@@ -125,6 +125,7 @@ class Solver:
             applications=A.applications - counted,
             reason="" if converged else trace.reason or f"{self.max_iterations} iterations were not enough",
             recycled=trace.recycled,
+            fallback=trace.fallback,
         )
 
     def _made_ready(self, fields: Tensor) -> tuple[LinearMap, Inverse | None]:
@@ -173,6 +174,7 @@ class Solver:
                 total.x = torch.where(finite, part.x, total.x)
                 total.iterations += part.iterations
                 total.reason, total.recycled = part.reason, part.recycled
+                total.fallback += part.fallback
                 norms += part.norms
                 with torch.set_grad_enabled(graph):
                     differentiable = b - A.with_gradient(total.x)
