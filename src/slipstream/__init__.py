@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from slipstream.assessment import accelerate, export, fit, verify
     from slipstream.grids import Grid
+    from slipstream.meshes import Mesh
     from slipstream.stepper import Stepper
     from slipstream.steppers import rollout
     from slipstream.training import train
@@ -45,6 +46,7 @@ _ROOMS = (
 )
 _NAMES = {
     "Grid": "grids",
+    "Mesh": "meshes",
     "Stepper": "stepper",
     "Trajectories": "trajectories",
     "rollout": "steppers",
@@ -57,6 +59,7 @@ _NAMES = {
 
 __all__ = [
     "Grid",
+    "Mesh",
     "Stepper",
     "Trajectories",
     "accelerate",

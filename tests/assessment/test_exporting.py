@@ -38,7 +38,7 @@ def stepper(request):
     made = {
         "fno": lambda: Autoregressive(FNO_, PROBLEM),
         "unet": lambda: Autoregressive(UNET, PROBLEM, history=2),
-        "staggered": lambda: Staggered(UNET, PROBLEM, space=2, time=2),
+        "staggered": lambda: Staggered(partial(UNET, levels=0), PROBLEM, space=(2, 1), time=1),
     }
     return drawn(made[request.param]())
 
