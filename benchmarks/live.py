@@ -58,7 +58,7 @@ def sleeping(member: Member) -> Iterator[Tensor]:
 def _ray(clients: int) -> Engine:
     from slipstream.data.live.ray import RayEngine
 
-    return RayEngine(sleeping, clients, cores=0)
+    return RayEngine(clients=clients, cores=0, solver=sleeping)
 
 
 ENGINES: dict[str, Callable[[int], Engine]] = {

@@ -24,6 +24,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "house_docstrings",
     "method_pages",
+    "problem_pages",
     "room_pages",
 ]
 exclude_patterns = ["_build", "_ext", "**/README.*", "gallery/*.py", "gallery/*.ipynb"]

@@ -16,6 +16,7 @@ from slipstream.data import (
     Ensemble,
     InProcess,
     Level,
+    Mixture,
     Multigrid,
     Reservoir,
     SimulatedWindows,
@@ -104,6 +105,13 @@ def live(batch: int, buffer: Buffer, horizon: int = 2) -> Source:
     return source
 
 
+def mixture(batch: int) -> Source:
+    """Two sources that give other numbers of windows at once than are drawn."""
+    source = Mixture([Windows(data(), 3, batch), Windows(data(), 3, 3)], batch, shares=(1, 2))
+    source.data = data()
+    return source
+
+
 WHOLE = Cycles(long=(Level(),), short=())
 """Multigrid windows that are always whole; what its levels do is in test_multigrid."""
 
@@ -119,6 +127,7 @@ CASES: dict[str, tuple[int, Callable[..., Source]]] = {
     "multigrid-windows": (3, lambda folder, batch: Multigrid(Windows(data(), 3, batch), cycles=WHOLE)),
     "multigrid-pool": (1, lambda folder, batch: Multigrid(StatePool(data(), 1, batch, size=8), known=0, cycles=WHOLE)),
     "simulated": (3, lambda folder, batch: SimulatedWindows(Known(), 3, batch, RUNS, STEPS)),
+    "mixture": (3, lambda folder, batch: mixture(batch)),
     "live": (3, lambda folder, batch: live(batch, Reservoir(80, 20))),
     "live-firo": (3, lambda folder, batch: live(batch, FIRO(80, 12))),
 }
@@ -133,6 +142,7 @@ OTHER: dict[str, Callable[..., Source]] = {
     "multigrid-windows": lambda folder: Multigrid(Windows(data(), 3, BATCH), cycles=WHOLE, strides=True),
     "multigrid-pool": lambda folder: Multigrid(StatePool(data(), 1, BATCH, size=9), known=0, cycles=WHOLE),
     "simulated": lambda folder: SimulatedWindows(Known(), 2, BATCH, RUNS, STEPS),
+    "mixture": lambda folder: Mixture([Windows(data(), 3, BATCH)], BATCH),
     "live": lambda folder: live(BATCH, FIRO(80, 20)),
     "live-firo": lambda folder: live(BATCH, FIRO(80, 12), horizon=1),
 }
@@ -309,6 +319,7 @@ def test_data_that_are_not_finite_are_refused(case, place):
         "windows": lambda: Windows(known, 3, BATCH),
         "pool": lambda: StatePool(known, 1, BATCH, size=8),
         "multigrid": lambda: Multigrid(Windows(known, 3, BATCH)),
+        "mixture": lambda: Mixture([Windows(known, 3, BATCH)], BATCH),
         "simulated": lambda: SimulatedWindows(Known(known), 3, BATCH, RUNS, STEPS).next(generator()),
     }
     with pytest.raises(InputError, match=r"run 4"):

@@ -395,3 +395,38 @@ def test_its_own_state_says_how_far_it_was():
     again = Multigrid(Windows(data(), 5, 2))
     again.load_state_dict(unpack(pack(source.state_dict())))
     assert again.next(generator()).frames.shape == source.next(generator()).frames.shape
+
+
+def test_what_a_live_source_says_of_itself_is_said_through_the_levels():
+    """Figures, the end and the closing of the source inside are those of the whole."""
+
+    class Live(Source):
+        left, closed = 3, 0
+
+        def __init__(self):
+            self.inner = Windows(data(), 3, 2)
+
+        def next(self, generator):
+            self.left -= 1
+            return self.inner.next(generator)
+
+        def figures(self):
+            return {"waiting": 0.25}
+
+        def ended(self):
+            return "" if self.left else "all runs have been seen"
+
+        def close(self):
+            self.closed += 1
+
+    inner = Live()
+    source = Multigrid(inner, cycles=Cycles(long=(Level(1.0, 0.5),), short=()))
+    source.on_progress(0.0)
+    assert source.figures() == {"level_time": 1.0, "level_space": 0.5, "waiting": 0.25}
+    assert source.ended() == ""
+    window = source.next(generator())
+    assert inner.left == 0, "a coarse step would take four windows, and there are three"
+    assert len(window.frames) == 6
+    assert source.ended() == "all runs have been seen"
+    source.close()
+    assert inner.closed == 1

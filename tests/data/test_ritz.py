@@ -79,6 +79,21 @@ def test_windows_hold_unit_vectors_with_their_energy_and_system():
     assert not b.reshape(9, 8, 8)[~A.fluid[which]].abs().max() > 1e-9, "nothing outside the fluid"
 
 
+def test_from_few_vectors_the_energy_comes_from_below_and_gets_exact():
+    """Gauss quadrature: never above, and closer with every vector."""
+    A, shares = obstacles(1, 10), []
+    inverse = torch.linalg.inv(A.dense())[0]
+    for vectors in (10, 20, 40, 100):
+        window = RitzVectors(A, batch=50, vectors=vectors, dtype=torch.float64).next(generator(1))
+        b = window.frames.flatten(1)
+        shares.append(window.parameters["energy"] / ((b @ inverse) * b).sum(1))
+        assert float(shares[-1].max()) <= 1 + 1e-9
+    means = [float(s.mean()) for s in shares]
+    assert means == sorted(means)
+    assert means[0] < 0.99
+    assert means[-1] == pytest.approx(1.0, abs=1e-9)
+
+
 def test_the_lower_part_is_stressed_and_stress_one_stresses_nothing():
     for stress in (9.0, 1.0):
         A = CellPoisson(torch.ones(1, 10, 9, dtype=torch.bool), box((10, 9)), Boundary.DIRICHLET)

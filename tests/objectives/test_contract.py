@@ -11,6 +11,7 @@ from slipstream.equations import FiniteDifferences
 from slipstream.errors import InputError
 from slipstream.objectives import (
     Curriculum,
+    GroupedL1,
     Noise,
     Objective,
     PhysicsResidual,
@@ -46,6 +47,7 @@ CASES: dict[str, Objective] = {
     "noisy": Noise(Supervised(), scale=0.01),
     "curriculum": Curriculum(Supervised(), calls=(1, 3)),
     "within-window": WithinWindow(Supervised(calls=2)),
+    "supervised-grouped": Supervised(GroupedL1()),
     "sum": 0.5 * PhysicsResidual(trusted=1.0) + Supervised(),
 }
 

@@ -12,7 +12,7 @@ from slipstream.data import RitzVectors
 from slipstream.errors import InputError
 from slipstream.grids import Grid
 from slipstream.objectives import ConjugateDirection
-from slipstream.operators import DirectionNet
+from slipstream.operators import CycleNet, DirectionNet
 from slipstream.solvers.linear import CG, DCDM, Boundary, CellPoisson, solve
 from slipstream.trajectories import Window
 
@@ -40,7 +40,7 @@ class Exact(nn.Module):
 
 def net(seed=0, **arguments):
     torch.manual_seed(seed)
-    return DirectionNet(**{"hidden_channels": 6, "in_channels": 3, "conditions": 2, **arguments}).double()
+    return DirectionNet(**{"hidden_channels": 6, "in_channels": 6, "conditions": 5, **arguments}).double()
 
 
 def window(A, batch=5, **arguments):
@@ -129,7 +129,7 @@ def test_training_makes_a_solver_that_survives_saving(dims, sizes, tmp_path):
     """A minute's worth of nothing: on unseen right-hand sides, and obstacles that it never saw."""
     systems = [poisson(n, 2, dims, share=0.1) for n in sizes]
     torch.manual_seed(0)
-    network = DirectionNet(in_channels=3, conditions=2, num_dims=dims, hidden_channels=8, blocks=(0, 1, 1))
+    network = CycleNet(in_channels=2 + 2 * dims, num_dims=dims, hidden_channels=8)
     objective = ConjugateDirection([CellPoisson(A.fluid, A.grid, Boundary.DIRICHLET) for A in systems])
     source = RitzVectors(systems, batch=8, vectors=150, stress=3.0)
     before = objective(network, source.next(generator(7)), generator()).total.detach()
@@ -144,5 +144,5 @@ def test_training_makes_a_solver_that_survives_saving(dims, sizes, tmp_path):
     assert ours.fallback == 0
     assert ours.iterations <= 0.67 * theirs.iterations
     network.save_pretrained(tmp_path / "net")
-    for saved in (DirectionNet.from_pretrained(tmp_path / "net"), str(tmp_path / "net")):
+    for saved in (CycleNet.from_pretrained(tmp_path / "net"), str(tmp_path / "net")):
         assert torch.equal(solve(unseen, b, method=DCDM(saved), tol=1e-6).x, ours.x)

@@ -112,6 +112,21 @@ def test_it_starts_from_any_frame_and_the_walls_may_change(problem):
     assert torch.allclose(frame[:, 0, 0], expected, atol=0.05)
 
 
+def test_when_walls_change_the_plate_is_what_it_was_at_that_moment(problem):
+    """A new start from that frame, with the new walls, says the same; and what is far from them feels nothing yet."""
+    data = problem.simulate(2, 2, seed=2)
+    stepper = problem.solver()
+    state = stepper.start(data.frames[:, :1].double(), data.parameters)
+    for _ in range(8):
+        state, before = stepper.advance(state, data.parameters)
+    hot = {**data.parameters, "west": data.parameters["west"] + 300}
+    _, after = stepper.advance(state, hot)
+    _, anew = stepper.advance(stepper.start(before, hot), hot)
+    inside = (..., slice(2, -2), slice(2, -2))
+    assert float((after - anew)[inside].abs().max()) < 0.05 * 300
+    assert float((after - before)[..., -2:, :].abs().max()) < 0.05 * 300
+
+
 def test_the_equation_holds_on_frames_after_the_first_ones(problem):
     fine = HeatedPlate(num_points=48, interval=0.05)
     data = fine.simulate(2, 40, seed=0)

@@ -17,6 +17,7 @@ from slipstream.solvers import ETDRK4, LinesStepper, OdeStepper, SpectralStepper
 from slipstream.stepper import Stepper
 from slipstream.steppers import (
     Autoregressive,
+    CommonChannels,
     Held,
     LearnedStepper,
     LowPass,
@@ -49,6 +50,7 @@ CASES: dict[str, Callable[[Problem], Stepper]] = {
     "staggered-grouped": partial(Staggered, UNET, space=2, time=2, execution="grouped"),
     "multiresolution": partial(Multiresolution, UNET),
     "multiresolution-lead-times": partial(Multiresolution, UNET, history=2, longest=4),
+    "common-channels": partial(CommonChannels, UNET, longest=4),
     "low-pass": lambda p: LowPass(Autoregressive(UNET, p), 0.75),
     "accelerated": lambda p: Accelerated(Autoregressive(UNET, p), [ChannelsLast(), Batched(2)]),
     "held": lambda p: Held(Autoregressive(UNET, p, history=2), torch.arange(256).reshape(16, 16) % 7 > 0),

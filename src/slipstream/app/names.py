@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from slipstream.errors import InputError
+from slipstream.errors import ForeignCode, InputError
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -35,7 +35,7 @@ class Names:
     Parameters
     ----------
     rooms : room -> short name -> class.
-    allow : packages beside slipstream whose classes a recipe may name.
+    allow : packages beside slipstream whose classes a recipe may name, and classes of slipstream that start programs.
     """
 
     rooms: Mapping[str, Mapping[str, type]]
@@ -47,7 +47,8 @@ class Names:
         Raises
         ------
         InputError : no such class, several, or one of another kind.
-        ForeignCode : the class belongs to a package that was not allowed. Nothing of it was imported.
+        ForeignCode : the class belongs to a package that was not allowed, and nothing of it was imported; or it is one of ours that
+            starts programs (`runs_programs`) and was not allowed by its name.
         """
         if not isinstance(name, str):
             raise InputError(f"the name of a class is text; got {name!r}.")
@@ -57,6 +58,11 @@ class Names:
             raise InputError(
                 f"{name} is no {expected.__name__}.{nearest(name, choices)} "
                 f"There {'are' if len(choices) > 1 else 'is'}: {', '.join(choices) or 'none'}."
+            )
+        if vars(found).get("runs_programs") and found.__name__ not in self.allow:
+            raise ForeignCode(
+                f"{found.__name__} starts the programs that a recipe tells it to: a stranger's recipe could run anything. "
+                f"Read its command; if you trust it, allow it: --import {found.__name__}."
             )
         return found
 

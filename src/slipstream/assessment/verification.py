@@ -240,10 +240,9 @@ def _drift(
 
         def values(frames: Tensor, function=function) -> Tensor:
             flat = frames.flatten(0, 1)
-            p = problem.equation.ready(
-                {k: v.repeat_interleave(frames.shape[1], 0) for k, v in truth.parameters.items()}, flat
-            )
-            return function(flat, problem.calculus(flat), p).unflatten(0, frames.shape[:2])
+            own = {k: v.repeat_interleave(frames.shape[1], 0) for k, v in truth.parameters.items()}
+            d, p = problem.calculus_for(flat, own), problem.equation.ready(own, flat)
+            return function(flat, d, p).unflatten(0, frames.shape[:2])
 
         true = values(truth.frames)
         result[name] = {

@@ -12,10 +12,14 @@ from slipstream.data.live.buffers import FIFO, FIRO, Reservoir
 from slipstream.data.live.draws import Adaptive, Sobol, Uniform
 from slipstream.data.live.ensemble import Ensemble
 from slipstream.data.live.pilot import pilot
+from slipstream.data.live.programs import Programs
+from slipstream.data.live.ray import RayEngine
+from slipstream.data.mixture import Mixture
 from slipstream.data.multigrid import Multigrid
 from slipstream.data.opening import open
 from slipstream.data.pairs import FieldPairs
 from slipstream.data.pool import StatePool
+from slipstream.data.pretraining import PretrainingMixture
 from slipstream.data.ritz import RitzVectors
 from slipstream.data.simulate import simulate
 from slipstream.data.simulated import SimulatedWindows
@@ -35,7 +39,11 @@ __all__ = [
     "InProcess",
     "LawSamples",
     "Level",
+    "Mixture",
     "Multigrid",
+    "PretrainingMixture",
+    "Programs",
+    "RayEngine",
     "Reservoir",
     "RitzVectors",
     "SimulatedWindows",

@@ -12,7 +12,7 @@ from slipstream.data.source import Source, check_layout
 from slipstream.errors import InputError, ShapeError
 from slipstream.grids import Grid
 from slipstream.objectives.directions import ENERGY, MEMBER, SYSTEM
-from slipstream.solvers.linear.dcdm import conditions_of
+from slipstream.solvers.linear.dcdm import conditions_of, coupled
 from slipstream.solvers.linear.lanczos import ritz
 from slipstream.solvers.linear.maps import as_map
 from slipstream.solvers.linear.stencil import Stencil
@@ -30,8 +30,8 @@ class RitzVectors(Source):
     first window is asked for, in double precision, and their cost is part of the training's.
 
     A window has one frame of one channel, ``frames[:, 0, 0]`` the right-hand sides. Its parameters, all (batch,), are ``member``, which
-    of several A they are of; ``system``, to which system of a batch each belongs; and ``energy``, :math:`b \cdot A^{-1} b`, which the
-    Ritz values give at no cost.
+    of several A they are of; ``system``, to which system of a batch each belongs; and ``energy``, :math:`b \cdot A^{-1} b` as the
+    Ritz values give it at no cost: exact where the vectors are those of all eigenvalues, else a little too small (Gauss quadrature).
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class RitzVectors(Source):
             systems, *grid.shape, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64
         )
         if isinstance(A, Stencil):  # cells that couple with nothing are no part of the problem
-            start = start * conditions_of(A)[:, 0]
+            start = start * coupled(conditions_of(A))
         product = as_map(A, start if hasattr(A, "space") else start.flatten(1))
         values, vectors = ritz(product, product(start.flatten(1)), min(self.vectors, grid.size))
         kept = values > NULL * values.amax(1, keepdim=True)

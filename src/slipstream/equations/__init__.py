@@ -14,8 +14,10 @@ from slipstream.equations.boundary import (
 )
 from slipstream.equations.burgers import Burgers
 from slipstream.equations.calculus import Calculus
+from slipstream.equations.closures import SmagorinskyFlow, SmagorinskyVorticity
 from slipstream.equations.conservation import BurgersLaw, TransportLaw
 from slipstream.equations.differences import FiniteDifferences
+from slipstream.equations.elasticity import LinearElasticity
 from slipstream.equations.elliptic import Darcy, Helmholtz, Poisson, SteadyEquation
 from slipstream.equations.equation import Equation, Parameter
 from slipstream.equations.euler import Euler
@@ -32,7 +34,9 @@ from slipstream.equations.porous import NonlinearDiffusion
 from slipstream.equations.reaction import AllenCahn, FisherKPP, GrayScott
 from slipstream.equations.schroedinger import Schroedinger
 from slipstream.equations.shallow_water import ShallowWater
+from slipstream.equations.sorption import SorbingDiffusion
 from slipstream.equations.spectral import Spectral
+from slipstream.equations.stirring import CellularStirring, StirredScalar, Stirring, VortexStirring
 from slipstream.equations.systems import Lorenz, LotkaVolterra, NoSpace, Robertson, Spiral, VanDerPol
 from slipstream.equations.transport import Advection, AdvectionDiffusion, Diffusion
 from slipstream.equations.walled import WalledDifferences
@@ -51,6 +55,7 @@ __all__ = [
     "BurgersLaw",
     "CahnHilliard",
     "Calculus",
+    "CellularStirring",
     "Closure",
     "Conditions",
     "DampedWave",
@@ -72,6 +77,7 @@ __all__ = [
     "KortewegDeVries",
     "KuramotoSivashinsky",
     "KuramotoSivashinskyFront",
+    "LinearElasticity",
     "Lorenz",
     "LotkaVolterra",
     "MassAction",
@@ -91,13 +97,19 @@ __all__ = [
     "Schroedinger",
     "ShallowWater",
     "ShearForcing",
+    "SmagorinskyFlow",
+    "SmagorinskyVorticity",
+    "SorbingDiffusion",
     "Spectral",
     "Spiral",
     "SteadyEquation",
+    "StirredScalar",
+    "Stirring",
     "SwiftHohenberg",
     "TransportLaw",
     "Truncated",
     "VanDerPol",
+    "VortexStirring",
     "VorticityFlow",
     "Wall",
     "WalledDifferences",

@@ -2,6 +2,7 @@
 
 from slipstream.objectives.bands import RelativeSpectral
 from slipstream.objectives.directions import ConjugateDirection
+from slipstream.objectives.grouped import GroupedL1
 from slipstream.objectives.norms import Norm, RelativeH1, RelativeL2
 from slipstream.objectives.objective import Loss, Objective, Sum
 from slipstream.objectives.own import Own
@@ -14,6 +15,7 @@ from slipstream.objectives.within import WithinWindow
 __all__ = [
     "ConjugateDirection",
     "Curriculum",
+    "GroupedL1",
     "Loss",
     "Noise",
     "Norm",

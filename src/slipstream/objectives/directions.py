@@ -28,7 +28,7 @@ class ConjugateDirection(Objective):
 
     - ``"energy"``: the share :math:`1 - \frac{(y \cdot b)^2}{(y \cdot A y)\, (b \cdot A^{-1} b)}` of the squared energy norm, which
       is what the method reduces, and which falls from 1 to 0; :math:`b \cdot A^{-1} b` is a number that the source knows
-      (`slipstream.data.RitzVectors`);
+      (`slipstream.data.RitzVectors`; where that is a little too small, the loss may end a little below 0);
     - ``"residual"``: :math:`\| b - \lambda A y \|^2` for unit b, the loss of the paper. It rises above 1 for any y with
       a little roughness, however well it points, since A magnifies that; so it guides slowly.
 

@@ -1,6 +1,7 @@
 """How, learnt: one architecture a file."""
 
 from slipstream.operators.anysize import AnySize
+from slipstream.operators.cyclenet import CycleNet
 from slipstream.operators.deeponet import DeepONet
 from slipstream.operators.directionnet import DirectionNet
 from slipstream.operators.fno import FNO
@@ -29,6 +30,7 @@ __all__ = [
     "RBF",
     "AnySize",
     "CoefficientNet",
+    "CycleNet",
     "DeepONet",
     "DirectionNet",
     "Folded",

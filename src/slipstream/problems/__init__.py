@@ -5,13 +5,16 @@ from slipstream.problems.burgers import SteepeningWaves
 from slipstream.problems.custom import Custom
 from slipstream.problems.darcy import DarcyColumn, DarcyFlow
 from slipstream.problems.dispersive import Solitons, WavePackets
+from slipstream.problems.elastic import ElasticWaves
 from slipstream.problems.elliptic import SteadyLinear
 from slipstream.problems.flames import FlameSlope, FlameSurface
 from slipstream.problems.flow import DecayingFlow, KolmogorovFlow
 from slipstream.problems.heat import HeatedPlate
 from slipstream.problems.helmholtz import WaveScattering
 from slipstream.problems.kinetics import PollutedAir
+from slipstream.problems.large_eddies import IsotropicTurbulence, LargeEddy, MixingLayer
 from slipstream.problems.media import LognormalMedium, MultiScaleMedium, SmoothMedium, TwoPhaseMedium
+from slipstream.problems.mixing import FlowMixing
 from slipstream.problems.moving_source import MovingSource
 from slipstream.problems.patterns import ConvectionRolls, PhaseSeparation
 from slipstream.problems.periodic import PeriodicProblem
@@ -20,6 +23,7 @@ from slipstream.problems.poisson import PoissonPotential
 from slipstream.problems.problem import Problem, Setting, Statistics
 from slipstream.problems.reaction import GrayScottPatterns, PhaseOrdering, PopulationFronts
 from slipstream.problems.recorded import Recorded
+from slipstream.problems.sorption import DiffusionSorption
 from slipstream.problems.systems import (
     CubicSpiral,
     LorenzAttractor,
@@ -42,16 +46,22 @@ __all__ = [
     "DarcyColumn",
     "DarcyFlow",
     "DecayingFlow",
+    "DiffusionSorption",
+    "ElasticWaves",
     "FlameSlope",
     "FlameSurface",
+    "FlowMixing",
     "GrayScottPatterns",
     "HeatedMaterial",
     "HeatedPlate",
+    "IsotropicTurbulence",
     "KolmogorovFlow",
+    "LargeEddy",
     "LidDrivenCavity",
     "LognormalMedium",
     "LorenzAttractor",
     "MassiveField",
+    "MixingLayer",
     "MovingSource",
     "MultiScaleMedium",
     "PeriodicProblem",

@@ -14,6 +14,7 @@ from slipstream.equations.incompressible import BuoyantFlow
 from slipstream.errors import InputError
 from slipstream.grids import Grid
 from slipstream.problems.staggered import StaggeredProblem
+from slipstream.solvers.linear.method import Method
 from slipstream.trajectories import Parameters
 
 HEIGHT = 1.5
@@ -56,6 +57,7 @@ class RisingPlume(StaggeredProblem):
     lift : beta, m/s^2 a kelvin, and inflow : m/s; numbers or ranges (low, high) over runs.
     source : where the source lies along the horizontal axes, a range. obstacle : whether there is the block.
     interval : time between frames. warm_up : time before frames count.
+    pressure_solver : of the classical solver, such as ``DCDM("folder")``; None is its own choice.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class RisingPlume(StaggeredProblem):
         obstacle: bool = True,
         interval: float = 0.1,
         warm_up: float = 1.0,
+        pressure_solver: Method | None = None,
     ) -> None:
         if num_points < 8 or num_points % 8:
             raise InputError(f"{self.name} expects num_points as a multiple of 8; got {num_points}.")
@@ -78,7 +81,7 @@ class RisingPlume(StaggeredProblem):
             raise InputError(f"{self.name} expects a warm_up of at least 0; got {warm_up}.")
         self.num_points, self.num_dims, self.viscosity, self.diffusivity = num_points, num_dims, viscosity, diffusivity
         self.lift, self.inflow, self.source, self.obstacle = lift, inflow, source, obstacle
-        self.interval, self.warm_up = interval, warm_up
+        self.interval, self.warm_up, self.pressure_solver = interval, warm_up, pressure_solver
         lifts, streams, places = self._range("lift", lift), self._range("inflow", inflow), self._range("source", source)
         across = "xy"[: num_dims - 1]
         declared = {f"source_{a}": Parameter("m", sum(places) / 2, 0.0, 1.0) for a in across}

@@ -271,6 +271,13 @@ class Problem:
             self._calculi[key] = Spectral(grid, like.dtype, like.device)
         return self._calculi[key]
 
+    def calculus_for(self, like: Tensor, parameters: Parameters) -> Calculus:
+        """The calculus in which figures of this problem's frames are taken: spectral, where a problem brings none of its own.
+
+        For frames (batch, channel, *space) and the parameters of each, which may say what its walls hold.
+        """
+        return self.calculus(like)
+
     @cached_property
     def _calculi(self) -> dict[tuple[torch.dtype, torch.device, bool], Spectral]:
         return {}

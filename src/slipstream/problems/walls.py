@@ -14,6 +14,7 @@ from slipstream.equations.incompressible import IncompressibleFlow
 from slipstream.errors import InputError
 from slipstream.grids import Grid
 from slipstream.problems.staggered import StaggeredProblem
+from slipstream.solvers.linear.method import Method
 
 
 def smooth_lid(x: Float[Tensor, "dim *space"]) -> Float[Tensor, " *space"]:
@@ -35,6 +36,7 @@ class LidDrivenCavity(StaggeredProblem):
     num_points : along each side, even. reynolds : 1 / viscosity, a number or a range (low, high) over runs. interval : time between frames.
     swirl : root mean square speed of the eddies at the start, relative to the lid's; 0 is rest. eddies : waves across the box of
         the smallest of them. warm_up : time before frames count.
+    pressure_solver : of the classical solver, such as ``DCDM("folder")``; None is its own choice.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class LidDrivenCavity(StaggeredProblem):
         swirl: float = 0.5,
         eddies: int = 3,
         warm_up: float = 0.2,
+        pressure_solver: Method | None = None,
     ) -> None:
         if num_points < 8 or num_points % 2:
             raise InputError(f"{self.name} expects an even num_points of at least 8; got {num_points}.")
@@ -53,6 +56,7 @@ class LidDrivenCavity(StaggeredProblem):
             raise InputError(f"{self.name} expects swirl in [0, 10) and warm_up >= 0; got {swirl} and {warm_up}.")
         self.num_points, self.reynolds, self.interval = num_points, reynolds, interval
         self.swirl, self.eddies, self.warm_up = swirl, eddies, warm_up
+        self.pressure_solver = pressure_solver
         low, high = self._range("reynolds", reynolds)
         self.grid = Grid.box(num_points, 1.0, num_dims=2, periodic=False)
         self.equation = IncompressibleFlow(1 / high, 2)

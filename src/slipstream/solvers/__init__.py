@@ -4,12 +4,13 @@ from slipstream.solvers.assembled import Assembled
 from slipstream.solvers.cell import CellLaw
 from slipstream.solvers.cells import CellStepper
 from slipstream.solvers.elements import Elements
+from slipstream.solvers.filtered import CutOff, FilteredStepper, Gaussian
 from slipstream.solvers.lines import HEUN, RK4, SSPRK3, Explicit, LinesStepper
 from slipstream.solvers.macro import Conduction
 from slipstream.solvers.moving_source import MovingSourceStepper
 from slipstream.solvers.ode import OdeStepper
 from slipstream.solvers.pairs import BS32, DOPRI5, TSIT5, Method, Pair
-from slipstream.solvers.pressure import BoxInverse, PressureSystem
+from slipstream.solvers.pressure import BoxInverse
 from slipstream.solvers.projection import CENTRAL, CrankNicolson, Fractional, ProjectionStepper
 from slipstream.solvers.reactive import ReactiveDiffusion
 from slipstream.solvers.reconstructions import (
@@ -33,6 +34,7 @@ from slipstream.solvers.schemes import (
     ImplicitExplicit,
     Scheme,
 )
+from slipstream.solvers.sorption import IMPLICIT_EULER, SDIRK2, DiagonallyImplicit, SorptionStepper
 from slipstream.solvers.spectral import SpectralStepper
 from slipstream.solvers.steady import LinearStepper, Solved
 from slipstream.solvers.two_scale import ConductionStepper
@@ -50,12 +52,14 @@ __all__ = [
     "ETDRK4",
     "HEUN",
     "HLLC",
+    "IMPLICIT_EULER",
     "MUSCL_MC",
     "MUSCL_MINMOD",
     "MUSCL_VAN_LEER",
     "RK4",
     "RODAS4",
     "RODAS5P",
+    "SDIRK2",
     "SSPRK3",
     "TSIT5",
     "UPWIND",
@@ -67,10 +71,14 @@ __all__ = [
     "Conduction",
     "ConductionStepper",
     "CrankNicolson",
+    "CutOff",
+    "DiagonallyImplicit",
     "Elements",
     "Explicit",
     "Exponential",
+    "FilteredStepper",
     "Fractional",
+    "Gaussian",
     "ImplicitExplicit",
     "LinearStepper",
     "LinesStepper",
@@ -78,7 +86,6 @@ __all__ = [
     "MovingSourceStepper",
     "OdeStepper",
     "Pair",
-    "PressureSystem",
     "ProjectionStepper",
     "ReactiveDiffusion",
     "Reconstruction",
@@ -87,6 +94,7 @@ __all__ = [
     "Rusanov",
     "Scheme",
     "Solved",
+    "SorptionStepper",
     "SpectralStepper",
     "VolumeStepper",
 ]

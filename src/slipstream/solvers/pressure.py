@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import numpy as np
-import scipy.ndimage
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from slipstream.errors import InputError, UnstableStep
 from slipstream.grids import Grid
+from slipstream.solvers.linear.cells import CellPoisson
 from slipstream.solvers.linear.conjugate import CG
 from slipstream.solvers.linear.diffusion import Diffusion
 from slipstream.solvers.linear.maps import LinearMap
@@ -29,59 +28,14 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Of the relative residual of an iterated pressure, unless told otherwise."""
 
 
-class PressureSystem(Stencil):
-    r""":math:`-\nabla \cdot \nabla p` as the faces of a staggered grid make it: solids, walls, inflows (no difference), outflows (p = 0).
+KINDS = {End.RING: Boundary.PERIODIC, End.GIVEN: Boundary.NEUMANN, End.OPEN: Boundary.DIRICHLET}
+"""What a pressure does where a velocity is a ring's, is given (no difference), or leaves as it likes (p = 0)."""
 
-    Symmetric. Cells that couple with nothing have a number of their own on the diagonal.
 
-    Attributes
-    ----------
-    grid, fluid : the cells, (\*space), and which of them hold fluid.
-    parts : (parts, \*space), connected pieces of fluid, as 0 and 1.
-    floating : of each piece, whether no outflow fixes its pressure: it is known up to a constant there.
-    """
-
-    def __init__(self, mac: MacGrid) -> None:
-        self.grid, self.fluid = mac.grid, mac.fluid
-        below, above, centre = [], [], torch.zeros(1, *mac.grid.shape, dtype=mac.dtype, device=mac.device)
-        anchored = torch.zeros(mac.grid.shape, dtype=torch.bool, device=mac.device)
-        for i, (h, ends) in enumerate(zip(mac.grid.spacing, mac.ends, strict=True)):
-            n, free = mac.grid.shape[i], mac.free[i][None] / h**2
-            low, high = free.narrow(i + 1, 0, n).clone(), free.narrow(i + 1, 1, n).clone()
-            for side, (end, faces) in enumerate(zip(ends, (low, high), strict=True)):
-                edge = faces.narrow(i + 1, side * (n - 1), 1)
-                if end is End.OPEN:  # half a cell away
-                    centre.narrow(i + 1, side * (n - 1), 1).add_(2 * edge)
-                    anchored.narrow(i, side * (n - 1), 1).logical_or_(edge[0] > 0)
-                if end is not End.RING:
-                    edge.zero_()
-            centre = centre + low + high
-            below.append(-low)
-            above.append(-high)
-        lonely = centre == 0
-        own = 2 * sum(1 / h**2 for h in mac.grid.spacing)
-        self.ends = mac.ends
-        super().__init__(
-            torch.where(lonely, own, centre), below, above, [e[0] is End.RING for e in mac.ends], hermitian=True
-        )
-        self.parts = self._pieces()
-        self.floating = ~(self.parts.bool() & anchored).flatten(1).any(1)
-
-    def _pieces(self) -> Float[Tensor, "parts *space"]:
-        found, count = scipy.ndimage.label(self.fluid.cpu().numpy())
-        parent = np.arange(count + 1)
-        for axis in (i for i, ring in enumerate(self.ring) if ring):
-            for a, b in zip(np.take(found, 0, axis).ravel(), np.take(found, -1, axis).ravel(), strict=True):
-                if a and b and parent[a] != parent[b]:
-                    parent[parent == parent[b]] = parent[a]
-        labels = torch.from_numpy(parent[found]).to(self.centre.device)
-        return torch.stack([labels == k for k in np.unique(parent[1:])]).to(self.centre.dtype)
-
-    def consistent(self, b: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
-        """The nearest right-hand side that has a solution: without its mean over every floating piece."""
-        flat, parts = b.flatten(1), self.parts[self.floating].flatten(1)
-        means = (flat @ parts.T) / parts.sum(1)
-        return (flat - means @ parts).reshape(b.shape)
+def pressure_system(mac: MacGrid) -> CellPoisson:
+    r""":math:`-\nabla \cdot \nabla p` as the faces of a staggered grid make it; one system for all runs."""
+    kinds = [(KINDS[low], KINDS[high]) for low, high in mac.ends]
+    return CellPoisson(mac.fluid[None], mac.grid, kinds, dtype=mac.dtype)
 
 
 class QuarterWave:
@@ -100,7 +54,7 @@ class QuarterWave:
 
 
 class BoxInverse(Preconditioner):
-    """Solves the pressure system of a box by one transform, one division, one transform back; exact where there is no solid.
+    """Solves a `CellPoisson` by one transform, one division, one transform back; exact where there is no solid.
 
     With solids it is a preconditioner that knows everything but them: 10 to 30 iterations of `CG`, whatever the grid. Of a floating
     pressure the mean is zero.
@@ -108,14 +62,14 @@ class BoxInverse(Preconditioner):
 
     def build(self, A: LinearMap) -> Inverse:
         source = A.source
-        if not isinstance(source, PressureSystem):
-            raise InputError(f"BoxInverse works on a PressureSystem; got {type(source).__name__}.")
+        if not isinstance(source, CellPoisson):
+            raise InputError(f"BoxInverse works on a CellPoisson; got {type(source).__name__}.")
         solve = Transformed(source.grid, source.ends, source.dtype, source.centre.device)
-        fluid = source.fluid.to(source.dtype)
+        fluid, alone = source.fluid.to(source.dtype), torch.where(source.fluid, 0, 1 / source.centre)
 
         def inverse(r: Tensor) -> Tensor:
             u = r.reshape(-1, *source.space)
-            return (solve(u * fluid) * fluid + u * (1 - fluid)).reshape(r.shape)
+            return (solve(u * fluid) * fluid + u * alone).reshape(r.shape)
 
         return inverse
 
@@ -123,17 +77,17 @@ class BoxInverse(Preconditioner):
 class Transformed:
     """The inverse of the negative Laplacian on a whole box, on fields (batch, *space)."""
 
-    KINDS = {End.RING: Boundary.PERIODIC, End.GIVEN: Boundary.NEUMANN, End.OPEN: Boundary.DIRICHLET}  # noqa: RUF012
-
-    def __init__(self, grid: Grid, ends: list[tuple[End, End]], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, grid: Grid, ends: Sequence[tuple[Boundary, Boundary]], dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.axes: list[AxisTransform | QuarterWave] = []
         total = torch.zeros((), dtype=torch.float64)
         for n, h, (low, high) in zip(grid.shape, grid.spacing, ends, strict=True):
             if low is high:
-                self.axes.append(AxisTransform(self.KINDS[low], n, dtype, device))
-                values = eigenvalues(self.KINDS[low], n)
+                self.axes.append(AxisTransform(low, n, dtype, device))
+                values = eigenvalues(low, n)
             else:
-                self.axes.append(QuarterWave(n, dtype, device, low is End.OPEN))
+                self.axes.append(QuarterWave(n, dtype, device, low is Boundary.DIRICHLET))
                 values = 4 * torch.sin(math.pi * (torch.arange(n, dtype=torch.float64) + 0.5) / (2 * n)) ** 2
             total = total[..., None] + values / h**2
         still = total <= 1e-12 * total.max()
@@ -168,17 +122,17 @@ class Pressure:
     ) -> None:
         self.mac, self.solver = mac, solver
         self.tolerance = tolerance or TOLERANCE.get(mac.dtype, 1e-5)
-        self.system = PressureSystem(mac)
+        self.system = pressure_system(mac)
         self.direct: Transformed | None = None
         self.A: Stencil = self.system
         if solver is None and not mac.solid:
-            self.direct = Transformed(mac.grid, mac.ends, mac.dtype, mac.device)
+            self.direct = Transformed(mac.grid, self.system.ends, mac.dtype, mac.device)
             return
         if solver is None:
             solver, preconditioner = CG(), preconditioner or BoxInverse()
         elif not mac.solid and all(low is high for low, high in mac.ends):
             # The same matrix by the name that transforms and geometric multigrid know it by.
-            walls = [Boundary.DIRICHLET if low is End.OPEN else Boundary.NEUMANN for low, _ in mac.ends]
+            walls = [KINDS[End.GIVEN] if low is End.RING else KINDS[low] for low, _ in mac.ends]  # a ring needs no name
             one = torch.ones(1, *mac.grid.shape, dtype=mac.dtype, device=mac.device)
             self.A = Diffusion(one, mac.grid, walls)
         if isinstance(solver, Method):
@@ -222,26 +176,33 @@ class Pressure:
     def check(self, u: list[Tensor]) -> None:
         """Refuse inflows that no outflow balances, or that an obstacle shuts in."""
         with torch.no_grad():
+            parts = self._shut()
             ends = [v * (1 - m) for v, m in zip(u, self.mac.free, strict=True)]
-            net = (
-                self.mac.divergence(ends).flatten(1) @ self.system.parts.flatten(1).T * math.prod(self.mac.grid.spacing)
-            )
+            net = self.mac.divergence(ends).flatten(1) @ parts.flatten(1).T * math.prod(self.mac.grid.spacing)
             size = (
                 sum(v.abs().flatten(1).amax(1) for v in ends)[:, None]
                 * self.mac.grid.volume
                 / max(self.mac.grid.extent)
             )
-            bad = (net.abs() > 1e-4 * size) & self.system.floating
+            bad = net.abs() > 1e-4 * size
             if not bool(bad.any()):
                 return
             run, part = (int(k) for k in bad.nonzero()[0])
-            if len(self.system.parts) > 1:
-                cells = int(self.system.parts[part].sum())
+            cells, whole = int(parts[part].sum()), int(self.mac.fluid.sum())
+            if cells < whole:
                 raise InputError(
-                    f"The obstacle shuts {cells} of {int(self.mac.fluid.sum())} fluid cells off from every outflow, while run {run} has a "
+                    f"The obstacle shuts {cells} of {whole} fluid cells off from every outflow, while run {run} has a "
                     f"net inflow of {-float(net[run, part]):.4g} there. Leave a gap in the obstacle, or move the inflow."
                 )
             raise InputError(
                 f"The given velocities on the sides of run {run} bring in {-float(net[run, part]):.4g} more than they take out, and an "
                 "incompressible fluid has no room for it. Balance them, or make a side Outflow()."
             )
+
+    def _shut(self) -> Float[Tensor, "parts *space"]:
+        """The parts of the fluid without an outflow; a cell all of whose faces are held is one by itself, in which no pressure acts."""
+        (enclosed,) = self.system.enclosed()
+        alone = (self.mac.fluid & ~self.system.fluid[0]).flatten().nonzero()[:, 0]
+        single = torch.zeros(len(alone), self.mac.fluid.numel(), dtype=enclosed.dtype, device=enclosed.device)
+        single[torch.arange(len(alone), device=alone.device), alone] = 1.0
+        return torch.cat([enclosed, single.reshape(-1, *self.mac.grid.shape)])

@@ -108,7 +108,7 @@ class ProjectionStepper(Stepper):
     grid : periodic or cell-centred along each axis.
     conditions : of all channels: ``Wall()``, ``Wall(moving={"velocity_x": 1.0})``, ``Wall(slip=True)``, `Dirichlet` or `Inflow` (the
         velocity), `Outflow` (pressure zero, nothing changes along the normal); with an obstacle if there is one. Cells whose
-        centre it contains are solid, and fluid sticks to them. None: every axis is periodic.
+        centre it contains are solid. None: every axis is periodic.
     substeps : steps an interval.
     scheme : a `Fractional`.
     pressure_solver : None: transforms where there is no obstacle, else ``CG()`` with ``BoxInverse()``. Any `Method` of
@@ -116,6 +116,7 @@ class ProjectionStepper(Stepper):
     preconditioner, tolerance, max_iterations : of the pressure solver; see `slipstream.solvers.linear.solve`.
     frames_grid : where frames live if not on `grid` (same box).
     guard : refuse a step beyond the limit.
+    slip : whether fluid slides along the obstacle, or sticks to it.
 
     Raises
     ------
@@ -142,6 +143,7 @@ class ProjectionStepper(Stepper):
         max_iterations: int = 500,
         frames_grid: Grid | None = None,
         guard: bool = True,
+        slip: bool = False,
     ) -> None:
         super().__init__()
         if not (interval > 0 and substeps >= 1):
@@ -158,6 +160,7 @@ class ProjectionStepper(Stepper):
         self.conditions = conditions
         self.pressure_solver, self.preconditioner = pressure_solver, preconditioner
         self.tolerance, self.max_iterations, self.guard = tolerance, max_iterations, guard
+        self.slip = slip
         self.inner, self.grid, self.frames_grid = grid, frames_grid or grid, frames_grid
         self.channels = equation.channels
         self._sides = conditions or Conditions(equation.channels, {})
@@ -181,7 +184,7 @@ class ProjectionStepper(Stepper):
             with torch.inference_mode(False):
                 grid = self.grid if frames else self.inner
                 width = 2 if frames else max(self.scheme.advection.width, self._scalar_width)
-                mac = MacGrid(grid, self.channels, self._sides, self._sides.obstacle, width, dtype, device)
+                mac = MacGrid(grid, self.channels, self._sides, self._sides.obstacle, width, dtype, device, self.slip)
                 pressure = Pressure(mac, self.pressure_solver, self.preconditioner, self.tolerance, self.max_iterations)
                 self._made[key] = mac, pressure, ImplicitDiffusion(mac)
         return self._made[key]

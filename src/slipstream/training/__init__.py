@@ -3,6 +3,7 @@
 from slipstream.training.callbacks import Callback, Validate
 from slipstream.training.divergence import Guard
 from slipstream.training.ema import EMA
+from slipstream.training.finetune import Finetune
 from slipstream.training.fit import Fit
 from slipstream.training.levels import ByLevel
 from slipstream.training.loop import Training, train
@@ -17,6 +18,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Descent",
+    "Finetune",
     "Fit",
     "Guard",
     "Linear",

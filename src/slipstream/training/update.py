@@ -66,11 +66,15 @@ class Descent(Update):
             raise InputError(f"{type(module).__name__} has no parameters that could be trained.")
         self.optim = self.optimiser(self.parameters, lr=self.lr)
 
+    def highest(self) -> list[float]:
+        """The highest learning rate of every group of the optimiser."""
+        return [self.lr] * len(self.optim.param_groups)
+
     def step(
         self, module: nn.Module, objective: Objective, window: Window, generator: torch.Generator, rate: float
     ) -> Loss:
-        for group in self.optim.param_groups:
-            group["lr"] = self.lr * rate
+        for group, highest in zip(self.optim.param_groups, self.highest(), strict=True):
+            group["lr"] = highest * rate
         self.optim.zero_grad(set_to_none=True)
         loss = objective(module, window, generator)
         loss.total.backward()

@@ -1,4 +1,7 @@
-"""A solver program for the tests, with all the faults of solver programs: ``python program.py FAULT``."""
+"""A solver program for the tests, with all the faults of solver programs: ``python program.py FAULT STEP``.
+
+``python program.py each STEP`` has all of them, one a run in the order of their names, each at the first attempt only.
+"""
 
 import os
 import signal
@@ -14,7 +17,11 @@ SHAPE = (1, 8)
 
 def frame(seed, rate, step, letter="d"):
     """(1, 8): a value that says which run and which step this is."""
-    return memoryview(array(letter, [seed + rate * step + 0.125 * i for i in range(8)])).cast("B").cast(letter, SHAPE)
+    return (
+        memoryview(array(letter, [seed % 1000 + rate * step + 0.125 * i for i in range(8)]))
+        .cast("B")
+        .cast(letter, SHAPE)
+    )
 
 
 def raw(wire, data):
@@ -44,8 +51,9 @@ def silent(wire, good):
 
 
 def endless(wire, good):
+    """Good frames, and no end."""
     while True:
-        wire.send(good)
+        wire.send(frame(wire.run.seed, wire.run.parameters.get("rate", 1.0), wire._step))
 
 
 def babbling(wire, good):
@@ -133,6 +141,8 @@ def main():
     fault, at = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1
     wire = client._ours()
     run = wire.run
+    if fault == "each":
+        fault = list(FAULTS)[run.member] if run.attempt == 1 and run.member < len(FAULTS) else "good"
     rate = run.parameters.get("rate", 1.0)
     for step in range(run.steps):
         wire.heartbeat()

@@ -82,3 +82,16 @@ def counting(path):
             yield torch.zeros(1, 64, 64)
 
     return frames
+
+
+def lines():
+    """The frames of program.py."""
+
+    def frames(member):
+        import torch
+
+        for step in range(member.steps):
+            first = member.seed % 1000 + float(member.parameters["rate"]) * step
+            yield (first + 0.125 * torch.arange(8, dtype=torch.float64)).reshape(1, 8)
+
+    return frames

@@ -23,7 +23,7 @@ def ray_engine(clients):
 
     from slipstream.data.live.ray import RayEngine
 
-    return RayEngine(rising(), clients=clients, cores=0)
+    return RayEngine(solver=rising(), clients=clients, cores=0)
 
 
 ENGINES = {

@@ -6,12 +6,17 @@ import sys
 
 import pytest
 import torch
-from ray_clients import counting, dying, failing, hanging, stopping, telling
+from live_training import LINE, counted, line_stepper
+from ray_clients import counting, dying, failing, hanging, lines, stopping, telling
+from test_faults import assert_once
 
 from slipstream.data.live.batched import InProcess
 from slipstream.data.live.engine import Delivered, Finished, Lost, Member
 from slipstream.errors import InputError, MissingExtra
+from slipstream.objectives import Supervised
 from slipstream.problems import SteepeningWaves
+from slipstream.training.callbacks import Callback
+from slipstream.training.loop import train
 
 
 def on_ray(test):
@@ -19,11 +24,12 @@ def on_ray(test):
     return pytest.mark.slow(pytest.mark.usefixtures("_ray")(test))
 
 
-def engine_of(*arguments, **named):
+def engine_of(solver, **named):
     pytest.importorskip("ray")
     from slipstream.data.live.ray import RayEngine
 
-    return RayEngine(*arguments, **{"cores": 0, **named})
+    what = {"problem": solver} if isinstance(solver, SteepeningWaves) else {"solver": solver}
+    return RayEngine(**{"cores": 0, **what, **named})
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"slipstream\[ray\]"):
-        RayEngine(failing())
+        RayEngine(solver=failing())
 
 
 @pytest.mark.parametrize("wrong", [{"clients": 0}, {"cores": -1.0}, {"retries": -1}, {"timeout": 0.0}])
@@ -54,7 +60,16 @@ def test_arguments_that_make_no_engine_are_refused(wrong):
     from slipstream.data.live.ray import RayEngine
 
     with pytest.raises(InputError, match=next(iter(wrong))):
-        RayEngine(failing(), **wrong)
+        RayEngine(solver=failing(), **wrong)
+
+
+def test_an_engine_without_anything_to_run_is_refused():
+    from slipstream.data.live.ray import RayEngine
+
+    with pytest.raises(InputError, match="there is no problem; give RayEngine a function"):
+        RayEngine()
+    with pytest.raises(InputError, match="has no classical solver to run; give RayEngine a function"):
+        RayEngine(LINE)
 
 
 @on_ray
@@ -139,3 +154,29 @@ def test_actors_wait_while_nobody_polls(tmp_path):
     assert int(path.read_text()) <= 4
     assert len(everything(engine)) == 50
     engine.close()
+
+
+class KillActors(Callback):
+    """Kills the process of every actor at some steps; Ray may start them again."""
+
+    def __init__(self, engine, steps):
+        self.engine, self.steps, self.killed = engine, steps, 0
+
+    def on_step(self, run):
+        import ray
+
+        for actor in self.engine._actors if run.step in self.steps else ():
+            ray.kill(actor.handle, no_restart=False)
+            self.killed += 1
+
+
+@on_ray
+def test_a_training_whose_actors_are_killed_sees_every_window_once():
+    engine = engine_of(lines(), clients=2, retries=3)
+    source = counted(engine, runs=8)
+    killer = KillActors(engine, {1, 4})
+    done = train(line_stepper(), source, Supervised(), steps=1000, lr=1e-6, callbacks=[killer], show=False)
+    engine.close()
+    assert killer.killed == 4
+    assert done.reason == "all 8 runs of the ensemble have been seen"
+    assert_once(source.seen, 8)

@@ -25,6 +25,7 @@ def by_hand(fluid, air, grid, boundaries):
     """The matrix, cell by cell and face by face; rows of cells that are not fluid are left out."""
     size = grid.size
     index = torch.arange(size).reshape(grid.shape)
+    ends = [b if isinstance(b, tuple) else (b, b) for b in boundaries]
     A = torch.zeros(size, size, dtype=torch.float64)
     for cell in itertools.product(*map(range, grid.shape)):
         if not fluid[cell]:
@@ -38,7 +39,7 @@ def by_hand(fluid, air, grid, boundaries):
                     if grid.axes[axis].periodic:
                         other[axis] %= grid.shape[axis]
                     else:
-                        A[i, i] += (2 if boundaries[axis] is D else 0) / h**2
+                        A[i, i] += (2 if ends[axis][step > 0] is D else 0) / h**2
                         continue
                 if fluid[tuple(other)]:
                     A[i, i] += 1 / h**2
@@ -50,7 +51,13 @@ def by_hand(fluid, air, grid, boundaries):
 
 @pytest.mark.parametrize(
     ("shape", "periodic", "boundaries"),
-    [((5, 6), False, [D, N]), ((4, 5), (True, False), [N, D]), ((3, 4, 5), False, [N, D, N]), ((7,), False, [D])],
+    [
+        ((5, 6), False, [D, N]),
+        ((4, 5), (True, False), [N, D]),
+        ((3, 4, 5), False, [N, D, N]),
+        ((7,), False, [D]),
+        ((5, 6), False, [(N, D), (D, N)]),
+    ],
 )
 def test_it_is_the_matrix_put_together_face_by_face(shape, periodic, boundaries):
     grid = Grid.box(shape, tuple(1.0 + i for i in range(len(shape))), periodic=periodic)
@@ -98,6 +105,22 @@ def test_enclosed_parts_are_the_null_space_and_a_consistent_side_is_solved():
     b = A.consistent(torch.randn(2, 8, 8, generator=seeded(2), dtype=torch.float64))
     assert solve(A, b, method=CG(), tol=1e-10).converged
     torch.testing.assert_close(A.consistent(b), b)
+
+
+def test_several_sides_of_one_system_become_consistent_each_by_itself():
+    grid = Grid.box(6, 1.0, num_dims=2, periodic=False)
+    fluid = torch.ones(1, 6, 6, dtype=torch.bool)
+    fluid[:, 3] = False
+    A = CellPoisson(fluid, grid)
+    b = torch.randn(3, 6, 6, generator=seeded(4), dtype=torch.float64)
+    together = A.consistent(b)
+    torch.testing.assert_close(together, torch.cat([A.consistent(row[None]) for row in b]))
+    for room in (together[:, :3], together[:, 4:]):
+        assert float(room.sum((1, 2)).abs().max()) < 1e-12
+    assert not together[:, 3].any()
+    assert CellPoisson(fluid, grid, [(N, D), N]).enclosed()[0].sum() == 18, (
+        "the room beside the open end is not enclosed"
+    )
 
 
 def test_parts_that_meet_across_a_ring_are_one():

@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -51,6 +51,9 @@ class Programs:
     ------
     InputError : the command is not there, or an argument makes no sense.
     """
+
+    runs_programs: ClassVar[bool] = True
+    """A recipe may name it only where whoever reads the recipe has allowed it."""
 
     def __init__(
         self,

@@ -81,12 +81,13 @@ class RayEngine:
 
     Parameters
     ----------
-    solver : a problem, whose frames are then those of `InProcess` with one client; or a function from a `Member` to its frames, tensors
-        (channel, *space). It must be possible to pickle it.
+    problem : whose runs are computed: their frames are those of `InProcess` with one client.
     clients : actors.
     cores : processor cores that Ray sets aside for each; 0 for clients that mostly wait.
     retries : how often Ray computes a run once more after its actor has died.
     timeout : seconds without a frame after which a run is lost and its actor replaced; the time that a cluster needs to start one counts.
+    solver : a function from a `Member` to its frames, tensors (channel, *space), in place of the problem's own solver. It must be possible
+        to pickle it.
     clock : seconds from any origin.
 
     Raises
@@ -97,11 +98,12 @@ class RayEngine:
 
     def __init__(
         self,
-        solver: Problem | Callable[[Member], Iterable[Tensor]],
+        problem: Problem | None = None,
         clients: int = 1,
         cores: float = 1.0,
         retries: int = 1,
         timeout: float = 600.0,
+        solver: Callable[[Member], Iterable[Tensor]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if clients < 1 or cores < 0 or retries < 0 or timeout <= 0:
@@ -109,13 +111,15 @@ class RayEngine:
                 "RayEngine expects clients >= 1, cores >= 0, retries >= 0 and timeout > 0; "
                 f"got clients={clients}, cores={cores}, retries={retries}, timeout={timeout}."
             )
-        if isinstance(solver, Problem) and not solver.solvable:
-            raise InputError(f"{solver.name} has no classical solver to run; give a function that makes its frames.")
+        if solver is None and (problem is None or not problem.solvable):
+            found = "there is no problem" if problem is None else f"{problem.name} has no classical solver to run"
+            raise InputError(f"{found}; give RayEngine a function that makes frames, solver=.")
         try:
             import ray
         except ImportError:
             raise MissingExtra("ray", "ray", "RayEngine") from None
-        self.solver, self.cores, self.retries, self.timeout, self.clock = solver, cores, retries, timeout, clock
+        self.problem, self.solver, self.cores = problem, solver, cores
+        self.retries, self.timeout, self.clock = retries, timeout, clock
         self._ray, self._clients, self._closed = ray, clients, False
         self._started = not ray.is_initialized()
         if self._started:
@@ -178,7 +182,9 @@ class RayEngine:
             self._ray.shutdown()
 
     def describe(self) -> dict[str, Any]:
-        solver = self.solver.name if isinstance(self.solver, Problem) else getattr(self.solver, "__qualname__", "")
+        solver = getattr(self.solver, "__qualname__", type(self.solver).__name__)
+        if self.solver is None and self.problem is not None:
+            solver = self.problem.name
         return {
             "engine": "RayEngine",
             "solver": solver,
@@ -196,7 +202,7 @@ class RayEngine:
             self._dismiss(actor)
         while len(self._actors) < self._clients:
             kind = self._ray.remote(Client).options(num_cpus=self.cores, max_restarts=-1, max_task_retries=self.retries)
-            self._actors.append(_Actor(kind.remote(self.solver)))
+            self._actors.append(_Actor(kind.remote(self.solver or self.problem)))
         for actor in self._actors:
             if actor.member is None and self._waiting:
                 actor.member, actor.step, actor.heard = self._waiting.popleft(), 0, self.clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import scipy.ndimage
@@ -28,9 +29,14 @@ class CellPoisson(Stencil):
     ----------
     fluid : (batch, \*space), True where u is sought. A cell without any neighbour to couple with counts as solid.
     grid : its axes are periodic, or have their points at cell centres.
-    boundary : of the axes that are not periodic, for all or one an axis, half a cell away: `Boundary.NEUMANN` or `Boundary.DIRICHLET`.
+    boundary : of the axes that are not periodic, half a cell away: `Boundary.NEUMANN` or `Boundary.DIRICHLET`; one for all, or one an axis,
+        or of an axis the pair (low, high) of its ends.
     open : (batch, \*space), True where u = 0; nowhere if None.
     dtype : of the coefficients.
+
+    Attributes
+    ----------
+    ends : the pair of boundaries of every axis.
 
     Raises
     ------
@@ -43,7 +49,7 @@ class CellPoisson(Stencil):
         self,
         fluid: Bool[Tensor, "batch *space"],
         grid: Grid,
-        boundary: Boundary | Sequence[Boundary] = Boundary.NEUMANN,
+        boundary: Boundary | Sequence[Boundary | tuple[Boundary, Boundary]] = Boundary.NEUMANN,
         open: Bool[Tensor, "batch *space"] | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
@@ -55,19 +61,21 @@ class CellPoisson(Stencil):
         given = [boundary] * grid.num_dims if isinstance(boundary, Boundary) else list(boundary)
         if len(given) != grid.num_dims:
             raise ShapeError(f"boundary must have one entry an axis, {grid.num_dims}; got {len(given)}.")
-        for axis, b in zip(grid.axes, given, strict=True):
-            if not axis.periodic and (not axis.centred or b is Boundary.PERIODIC):
+        pairs = [(b, b) if isinstance(b, Boundary) else b for b in given]
+        for axis, pair in zip(grid.axes, pairs, strict=True):
+            if not axis.periodic and (not axis.centred or Boundary.PERIODIC in pair):
                 raise InputError(
                     f"Axis {axis.name!r} must be periodic, or have its points at cell centres and walls that are DIRICHLET or NEUMANN."
                 )
         if bool((fluid & air).any()) or not bool(fluid.flatten(1).any(1).all()):
             raise InputError("A cell is fluid or open, not both, and every system needs some fluid.")
-        kinds = tuple(Boundary.PERIODIC if a.periodic else b for a, b in zip(grid.axes, given, strict=True))
+        ring = (Boundary.PERIODIC, Boundary.PERIODIC)
+        self.ends = tuple(ring if a.periodic else pair for a, pair in zip(grid.axes, pairs, strict=True))
         below: list[Tensor] = []
         above: list[Tensor] = []
         centre = torch.zeros(fluid.shape, dtype=dtype, device=fluid.device)
-        for along, (h, kind) in enumerate(zip(grid.spacing, kinds, strict=True), start=1):
-            for shift, couplings in ((1, below), (-1, above)):
+        for along, (h, pair) in enumerate(zip(grid.spacing, self.ends, strict=True), start=1):
+            for shift, couplings, kind in ((1, below, pair[0]), (-1, above, pair[1])):
                 end = _end(fluid, along, shift)
                 wall = torch.zeros_like(fluid) if kind is Boundary.PERIODIC else end
                 inside = fluid & ~wall
@@ -77,49 +85,57 @@ class CellPoisson(Stencil):
                 centre = centre + (coupled.to(dtype) + fixed.to(dtype) + weight * (fluid & wall).to(dtype)) / h**2
                 couplings.append(-coupled.to(dtype) / h**2)
         own = 2 * sum(1 / h**2 for h in grid.spacing)
-        self.fluid, self.open, self.grid, self.boundaries = fluid & (centre > 0), air, grid, kinds
+        self.fluid, self.open, self.grid = fluid & (centre > 0), air, grid
         super().__init__(
             torch.where(centre > 0, centre, own),
             below,
             above,
-            [kind is Boundary.PERIODIC for kind in kinds],
+            [a.periodic for a in grid.axes],
             hermitian=True,
         )
 
+    @property
+    def boundaries(self) -> tuple[Boundary | tuple[Boundary, Boundary], ...]:
+        """Of every axis: one where both ends are alike, else the pair."""
+        return tuple(low if low is high else (low, high) for low, high in self.ends)
+
     def __getitem__(self, i: int | slice) -> CellPoisson:
         rows = slice(i, i + 1 or None) if isinstance(i, int) else i
-        return CellPoisson(self.fluid[rows], self.grid, list(self.boundaries), self.open[rows], self.dtype)
+        return CellPoisson(self.fluid[rows], self.grid, self.boundaries, self.open[rows], self.dtype)
 
-    def enclosed(self) -> list[Float[Tensor, "parts *space"]]:
-        """For every system, the parts of the fluid whose constant is free, as indicators of 0 and 1: the null space."""
+    @cached_property
+    def _enclosed(self) -> list[Tensor]:
         result = []
         for i in range(self.batch):
             labels = self._labels(i)
             sums = self(self.fluid.to(self.dtype))[i].abs()
             anchored = self.fluid[i] & (sums > 1e-12 * self.centre[i])  # a wall or an opening takes part
-            held = torch.unique(labels[anchored])
-            free = [k for k in range(1, int(labels.max()) + 1) if k not in held.tolist()]
-            parts = [(labels == k).to(self.dtype) for k in free]
+            held = set(torch.unique(labels[anchored]).tolist())
+            parts = [(labels == k).to(self.dtype) for k in range(1, int(labels.max()) + 1) if k not in held]
             result.append(torch.stack(parts) if parts else self.centre.new_zeros(0, *self.space))
         return result
+
+    def enclosed(self) -> list[Float[Tensor, "parts *space"]]:
+        """For every system, the parts of the fluid whose constant is free, as indicators of 0 and 1: the null space."""
+        return self._enclosed
 
     @property
     def singular(self) -> bool:
         """Whether some constant is free in any of the systems."""
-        return any(len(parts) for parts in self.enclosed())
+        return any(len(parts) for parts in self._enclosed)
 
     def consistent(self, b: Float[Tensor, "batch *space"]) -> Float[Tensor, "batch *space"]:
         """The nearest right-hand side that has a solution with u = 0 outside the fluid: without sources outside it, and without its
         mean over every enclosed part."""
-        fluid = self.fluid.expand_as(b)
-        b = torch.where(fluid, b, 0)
-        parts = self.enclosed()
+        b = torch.where(self.fluid, b, 0)
+        if not self.singular:
+            return b
+        groups = b[None] if self.batch == 1 else b[:, None]  # those of one system together
         rows = []
-        for i, row in enumerate(b):
-            for part in parts[i if self.batch > 1 else 0]:
-                row = row - part * ((row * part).sum() / part.sum())
-            rows.append(row)
-        return torch.stack(rows)
+        for group, parts in zip(groups, self._enclosed, strict=True):
+            flat, indicators = group.flatten(1), parts.flatten(1)
+            rows.append(flat - (flat @ indicators.T / indicators.sum(1)) @ indicators)
+        return torch.cat(rows).reshape(b.shape)
 
     def _labels(self, i: int) -> Tensor:
         """Connected parts of the fluid, numbered from 1; parts that meet across a periodic end have one number."""

@@ -21,13 +21,15 @@ class Guess:
     r"""A network as a map of residuals (rhs, n) to search directions (rhs, n), each good up to a factor.
 
     The network sees the residual as a field of mean square one, which looks alike on every grid and in every iteration, in the precision
-    of its own weights: channels ``[residual, *conditions]``. Cells that couple with nothing are left out of what it answers.
+    of its own weights: channels ``[residual, *conditions]``. Cells that couple with nothing are left out of what it answers; an equation
+    of one unknown is solved by division.
 
     Parameters
     ----------
     network : (rhs, 1 + conditions, \*space) -> (rhs, 1, \*space), any module.
     space : of the fields. conditions : (1 or rhs, conditions, \*space), or None.
-    cells : (1 or rhs, \*space), 1 where the network's answer counts and 0 elsewhere; None is everywhere.
+    alone : (1 or rhs, \*space), the reciprocal diagonal, in the network's units, of cells that couple with nothing; 0 where its answer
+        counts. None is everywhere.
     """
 
     def __init__(
@@ -35,9 +37,9 @@ class Guess:
         network: nn.Module,
         space: tuple[int, ...],
         conditions: Float[Tensor, "some conditions *space"] | None = None,
-        cells: Float[Tensor, "some *space"] | None = None,
+        alone: Float[Tensor, "some *space"] | None = None,
     ) -> None:
-        self.network, self.space, self.conditions, self.cells = network, space, conditions, cells
+        self.network, self.space, self.conditions, self.alone = network, space, conditions, alone
 
     def __call__(self, r: Float[Tensor, "rhs n"]) -> Float[Tensor, "rhs n"]:
         like = next((p for p in self.network.parameters() if p.is_floating_point()), r)
@@ -52,7 +54,10 @@ class Guess:
                 f"A network of directions must give {tuple(fields.shape)} for {len(channels[0])} residuals on {self.space} points; "
                 f"got {tuple(answer.shape)}."
             )
-        q = answer.to(r) if self.cells is None else answer.to(r) * self.cells.to(r)[:, None]
+        q = answer.to(r)
+        if self.alone is not None:
+            alone = self.alone.to(r)[:, None]
+            q = torch.where(alone > 0, alone * fields, q)
         return q.reshape(r.shape)
 
     def rows(self, chosen: Tensor) -> Guess:
@@ -61,16 +66,40 @@ class Guess:
         def some(t: Tensor | None) -> Tensor | None:
             return t if t is None or len(t) == 1 else t[chosen]
 
-        return Guess(self.network, self.space, some(self.conditions), some(self.cells))
+        return Guess(self.network, self.space, some(self.conditions), some(self.alone))
 
 
-def conditions_of(A: Stencil) -> Float[Tensor, "batch 2 *space"]:
-    """What a stencil tells a network about its system: where cells couple with others, and the diagonal there, as a multiple of that of
-    an inner cell (less beside a wall without flux, more beside one that holds the value)."""
-    couplings = torch.stack([low.abs() + high.abs() for low, high in zip(A.below, A.above, strict=True)])
-    size, coupled = couplings.flatten(2).amax(2).sum(0), couplings.sum(0) > 0
-    column = size.reshape(-1, *[1] * (A.centre.ndim - 1))
-    return torch.stack([coupled.to(A.centre), torch.where(coupled, A.centre / column, 0)], 1)
+def conditions_of(A: Stencil) -> Float[Tensor, "batch channels *space"]:
+    """What a stencil tells a network about its system, in units of an inner cell: 2 dims + 1 channels, the couplings with the lower
+    neighbour along each axis, those with the upper one, and by how much the diagonal exceeds their sum (beside a wall or an opening that
+    holds the value). All zero in cells that couple with nothing."""
+    joined = _joined(A)
+    total = joined.sum(1)
+    excess = torch.where(total > 0, (A.centre - total).clamp_min(0), 0)
+    return torch.cat([joined, excess[:, None]], 1) / _unit(joined)[:, None]
+
+
+def _joined(A: Stencil) -> Tensor:
+    """(batch, 2 dims, *space), what couples each cell with its neighbours."""
+    sides = []
+    for side, couplings in enumerate((A.below, A.above)):
+        for axis, (c, ring) in enumerate(zip(couplings, A.ring, strict=True), start=1):
+            joined = c.neg().clamp_min(0)
+            if not ring:  # what reaches beyond an end counts for nothing
+                joined.narrow(axis, side * (c.shape[axis] - 1), 1).zero_()
+            sides.append(joined)
+    return torch.stack(sides, 1)
+
+
+def _unit(joined: Tensor) -> Tensor:
+    """(batch, 1, ...): the couplings of an inner cell; one where nothing couples."""
+    size = joined.flatten(2).amax(2).sum(1).reshape(-1, *[1] * (joined.ndim - 2))
+    return torch.where(size > 0, size, 1)
+
+
+def coupled(conditions: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch *space"]:
+    """Of `conditions_of`: 1 in cells that couple with others, 0 elsewhere."""
+    return (conditions.sum(1) > 0).to(conditions)
 
 
 class DCDM(Method):
@@ -82,8 +111,11 @@ class DCDM(Method):
     in its place and at least one direction it is the conjugate gradient method; with a linear positive definite map it is that method
     preconditioned.
 
-    Where the residual no longer falls, or the network's answer is of no use, a right-hand side goes on with conjugate gradients to its
-    end, so that it converges as those do; `Result.fallback` says in how many iterations.
+    Where the network is of no use, a right-hand side goes on with conjugate gradients to its end, so that it converges as those do;
+    `Result.fallback` says in how many iterations. It is of no use where its direction has no curvature that is new, and where
+    over `patience` iterations neither the residual fell nor the energy: the residual of a good direction may well rise at first, so it is
+    given up only if its steps took off less than as many along the residual itself would, or hardly less than those of the
+    iterations before (where an iteration converges, what a step takes off falls with the error that is left).
 
     The iteration runs in the precision of the right-hand side, the network in that of its weights. Matrix-free; several
     right-hand sides and several systems at once. A preconditioner serves the fallback alone. For a singular but consistent system
@@ -97,8 +129,8 @@ class DCDM(Method):
         `slipstream.objectives.ConjugateDirection` on `slipstream.data.RitzVectors`; see `Guess` for what it sees. Or the folder where
         one was saved, as recipes and steppers that are saved themselves need it: they keep arguments, not the weights of this module.
     directions : how many of the last directions each is made A-orthogonal to; None is all of them.
-    patience : iterations after which the residual must have fallen by `progress`, else the fallback begins; None never falls back.
-    progress : that share.
+    patience : iterations after which the network is judged; None never falls back.
+    progress : the share by which the residual, or what steps take off the energy, must have fallen by then.
     refresh : every so many iterations the residual is computed anew, ``b - A x``, for one product more; 0 never. In double precision
         the recurrence is as exact as that of conjugate gradients, so this matters in single precision.
     space : points along each axis, for matrices, which do not tell; None asks A.
@@ -148,30 +180,34 @@ class DCDM(Method):
         if torch.Size(space).numel() != A.size:
             raise ShapeError(f"DCDM got space={tuple(space)} for a system of {A.size} unknowns.")
         wanted = getattr(self.module, "in_channels", 1) - 1
-        conditions, cells = self.conditions, None
+        conditions, alone = self.conditions, None
         if conditions is not None:
             conditions = conditions if conditions.ndim == len(space) + 2 else conditions[None]
         if isinstance(A.source, Stencil):
             told = conditions_of(A.source)
-            cells = told[:, 0]
+            alone = torch.where(coupled(told) > 0, 0, _unit(_joined(A.source)) / A.source.centre)
             conditions = told if conditions is None and wanted else conditions
         if conditions is None and wanted:
             raise InputError(
                 f"{type(self.module).__name__} wants {wanted} channels beside the residual. Give DCDM conditions=, or A as a Stencil "
                 "such as CellPoisson, from which they are made."
             )
-        return Guess(self.module, tuple(space), conditions, cells)
+        return Guess(self.module, tuple(space), conditions, alone)
 
     def iterate(self, A, x, residual, inverse, target, max_iterations) -> Trace:
         guess, trace, memory = self.guess(A), Trace(x.clone()), _Memory(self.directions)
         start, x, r = x, trace.x, residual.clone()
         norms = norm(r)
         active, learned = norms > target, torch.ones_like(norms, dtype=torch.bool)
-        before = norms
+        before, earlier, gained = norms, torch.full_like(norms, torch.inf), torch.zeros_like(norms)
         while bool(active.any()) and trace.iterations < max_iterations:
             if self.patience is not None and trace.iterations and trace.iterations % self.patience == 0:
-                stalled = learned & ~(norms <= (1 - self.progress) * before)
-                learned, before = learned & ~stalled, norms
+                stalled = active & learned & ~(norms <= (1 - self.progress) * before)
+                if bool(stalled.any()):
+                    plain = inner(r, r).square() / inner(r, A(r))  # what a step along the residual would take off
+                    helps = (gained >= self.patience * plain) & (gained <= (1 - self.progress) * earlier)
+                    stalled = stalled & ~helps
+                learned, before, earlier, gained = learned & ~stalled, norms, gained, torch.zeros_like(gained)
                 memory.forget(stalled)
             q = r if inverse is None or not bool((active & ~learned).any()) else inverse(r)
             asked = active & learned
@@ -191,7 +227,9 @@ class DCDM(Method):
                 lost = not bool(torch.isfinite(curvature[active]).all())
                 trace.reason = _LOST if lost else _INDEFINITE if not bool(useless.any()) else _USELESS
                 break
-            step = torch.where(active, inner(q, r) / curvature, 0)[:, None]
+            along = inner(q, r)
+            step = torch.where(active, along / curvature, 0)[:, None]
+            gained = gained + torch.where(active, along.square() / curvature, 0)
             x.addcmul_(q, step)
             r.addcmul_(image, step, value=-1)
             trace.iterations += 1
