@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "benchmark_pages",
     "house_docstrings",
     "method_pages",
     "problem_pages",

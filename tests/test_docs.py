@@ -87,6 +87,24 @@ def test_the_page_of_a_study_says_what_its_evidence_says(script):
     assert "Take this for a draft." in text
 
 
+def test_the_page_of_benchmarks_says_what_was_missed_and_why(script, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    section = extension("benchmark_pages").section
+    assert "has not been run" in "\n".join(section(script))
+    (script.parent / "results" / "wide.json").write_text(json.dumps(RESULT))
+    script.with_suffix(".md").write_text("It costs.")
+    text = "\n".join(section(script))
+    assert text.startswith("## Wide networks: do they help?\n\n**Is wide better?**\n\n1 of 2 claims hold.")
+    assert "| **fails** | Wide is free. | effect | inf | at most 0.5 |" in text
+    assert text.index("It costs.") < text.index("Commit: `0123456789ab`")
+
+
+@pytest.mark.parametrize("result", sorted(ROOT.glob("benchmarks/results/*.json")), ids=lambda p: p.stem)
+def test_every_bar_that_a_benchmark_missed_is_explained(result):
+    missed = [c["claim"] for c in json.loads(result.read_text())["claims"] if not c["holds"]]
+    assert not missed or (result.parent.parent / f"{result.stem}.md").exists(), missed
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_names_in_the_text_exist(page):
     text = page.read_text()

@@ -88,9 +88,9 @@ def page(script: Path) -> str:
     return "\n".join(lines)
 
 
-def evidence(found: dict[str, Any], script: Path) -> list[str]:
+def verdicts(found: dict[str, Any]) -> list[str]:
+    """The claims, and whether they hold."""
     held = [c["holds"] for c in found["claims"]]
-    lines = [f"{sum(held)} of {len(held)} claims hold.", ""]
     claims = [
         [
             "holds" if c["holds"] else "**fails**",
@@ -101,7 +101,30 @@ def evidence(found: dict[str, Any], script: Path) -> list[str]:
         ]
         for c in found["claims"]
     ]
-    lines += table(["", "claim", "kind", "measured", "bar"], claims)
+    return [
+        f"{sum(held)} of {len(held)} claims hold.",
+        "",
+        *table(["", "claim", "kind", "measured", "bar"], claims),
+    ]
+
+
+def measured(found: dict[str, Any]) -> list[str]:
+    """On what, with what, and which code."""
+    machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items())
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    lines = [
+        f"Seeds {', '.join(map(str, found['seeds']))}; {found['minutes']:g} minutes in all. Machine: {machine}. "
+        f"Versions: {versions}. Commit: `{found['commit']}`.",
+        "",
+    ]
+    if found["commit"].endswith(DIRTY):
+        lines += [":::{warning}", "The code that was run is in no commit. Take this for a draft.", ":::", ""]
+    return lines
+
+
+def evidence(found: dict[str, Any], script: Path) -> list[str]:
+    lines = verdicts(found)
+    held = [c["holds"] for c in found["claims"]]
     if not all(held) and not script.with_suffix(".md").exists():
         lines += ["What failed is not explained yet.", ""]
     if (script.parent / "results" / f"{script.stem}.png").exists():
@@ -114,17 +137,7 @@ def evidence(found: dict[str, Any], script: Path) -> list[str]:
     if rows:
         lines += ["## Figures", "", "Means over seeds, with half the range.", ""]
         lines += table(["arm", *columns.values(), "runs"], rows)
-    machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items())
-    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-    lines += [
-        "## How it was measured",
-        "",
-        f"Seeds {', '.join(map(str, found['seeds']))}; {found['minutes']:g} minutes in all. Machine: {machine}. "
-        f"Versions: {versions}. Commit: `{found['commit']}`.",
-        "",
-    ]
-    if found["commit"].endswith(DIRTY):
-        lines += [":::{warning}", "The code that was run is in no commit. Take this for a draft.", ":::", ""]
+    lines += ["## How it was measured", "", *measured(found)]
     return lines
 
 
