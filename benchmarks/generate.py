@@ -61,10 +61,10 @@ def solvers_of(case: str) -> dict[str, Any]:
     if case.startswith("waves"):
         return {
             "ours": problem_of(case).way[1],
-            "shared order, double": Candidate(SharedLU()),
+            "shared order, single": Candidate(SharedLU(single=True)),
             "LU": Candidate(LU()),
         }
-    return {"ours": problem_of(case).way[1], "shared order, double": Candidate(SharedLU()), "LU": Candidate(LU())}
+    return {"ours": problem_of(case).way[1], "shared order, single": Candidate(SharedLU(single=True)), "LU": Candidate(LU())}
 
 
 def measure(case: str, threads: int, seconds: float) -> dict[str, Any]:

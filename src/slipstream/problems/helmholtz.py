@@ -73,8 +73,7 @@ class WaveScattering(SteadyLinear):
         self.equation = Helmholtz(float(ends[0]), absorption)
         self.varying = {"frequency": (float(ends[0]), float(ends[1]))} if ends[0] < ends[1] else {}
         self.walls = Boundary.NEUMANN if boundary == "open" else Boundary.DIRICHLET
-        # Open walls keep the condition number moderate, which single precision with refinement needs; resonances of closed ones do not.
-        self.way = ("LU", Candidate(SharedLU(single=boundary == "open")))
+        self.way = ("LU", Candidate(SharedLU()))
         self.tolerances = (1e-6,)
         self._box(num_points, num_dims, extent, refine)
         median = getattr(self.medium, "median", None)
