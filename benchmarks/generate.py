@@ -64,7 +64,11 @@ def solvers_of(case: str) -> dict[str, Any]:
             "shared order, single": Candidate(SharedLU(single=True)),
             "LU": Candidate(LU()),
         }
-    return {"ours": problem_of(case).way[1], "shared order, single": Candidate(SharedLU(single=True)), "LU": Candidate(LU())}
+    return {
+        "ours": problem_of(case).way[1],
+        "shared order, single": Candidate(SharedLU(single=True)),
+        "LU": Candidate(LU()),
+    }
 
 
 def measure(case: str, threads: int, seconds: float) -> dict[str, Any]:
