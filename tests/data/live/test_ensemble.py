@@ -264,6 +264,36 @@ def test_another_engine_goes_on_with_what_was_under_way(after, generator):
     assert fresh.counters.losses == 0, "a restart of the whole is no fault of a run"
 
 
+class Late(Scripted):
+    """Says that a run has finished a poll after its last frame, as programs do."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.held = []
+
+    def poll(self, wait=False):
+        before, now = self.held, super().poll(wait)
+        self.held = [e for e in now if isinstance(e, Finished)]
+        return before + [e for e in now if not isinstance(e, Finished)]
+
+
+def test_training_ends_with_the_last_window_and_not_with_the_last_word(generator):
+    source = ensemble(Late(clients=1, pace=1), FIFO(64), runs=2)
+    source.batch = 1
+    assert all_windows(source, generator) == {(m, s): 1 for m in range(2) for s in range(1, STEPS)}
+
+
+def test_what_goes_on_with_nothing_but_repetitions_to_come_has_ended(generator):
+    source = ensemble(Late(clients=1, pace=1), FIFO(64), runs=1)
+    source.batch = 1
+    all_windows(source, generator)
+    assert source._runs, "its client has not said that it has finished"
+    fresh = ensemble(Scripted(clients=1), FIFO(64), runs=1)
+    fresh.batch = 1
+    fresh.load_state_dict(unpack(pack(source.state_dict())))
+    assert fresh.ended() == "all 1 runs of the ensemble have been seen"
+
+
 def test_closed_clients_stop_and_the_next_window_lets_them_go_on(generator):
     engine = Scripted(clients=3)
     source = ensemble(engine, FIFO(16), runs=5)

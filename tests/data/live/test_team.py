@@ -12,10 +12,6 @@ import torch
 from live_training import FRAMES
 from test_faults import assert_once
 
-# Slow, because how far two processes and their programs are when they stop depends on the machine: on a busy one all runs may
-# have been sent before the stop, and then the continuation has no window left to give.
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

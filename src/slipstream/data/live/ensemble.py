@@ -167,7 +167,7 @@ class Ensemble(Source):
             self.draws.feedback(window.token, scores.detach().cpu())
 
     def ended(self) -> str:
-        if self._over() and not len(self.buffer):
+        if not len(self.buffer) and not self._to_come():
             return f"all {self.runs} runs of the ensemble have been seen"
         return ""
 
@@ -193,6 +193,16 @@ class Ensemble(Source):
     def _over(self) -> bool:
         """Whether production has ended."""
         return self.runs is not None and self._next_number() >= self.runs and not self._runs and not self._pending
+
+    def _to_come(self) -> bool:
+        """Whether any sample is still to come: of a run that is not drawn yet, or of one whose frames are not all here. A run under way may
+        have none left: it is only to say that it has finished, or was lost and sends once more what is here."""
+        return (
+            self.runs is None
+            or self._next_number() < self.runs
+            or bool(self._pending)
+            or any(run.received < run.member.steps for run in self._runs.values())
+        )
 
     def _next_number(self) -> int:
         rank, world = (
