@@ -2,7 +2,7 @@
 
 from slipstream.steppers.affine import Affine
 from slipstream.steppers.autoregressive import Autoregressive, Steady
-from slipstream.steppers.common import CommonChannels
+from slipstream.steppers.common_channels import CommonChannels
 from slipstream.steppers.direct import Direct
 from slipstream.steppers.dmd import DMD
 from slipstream.steppers.held import Held
