@@ -26,14 +26,15 @@ NAMES = list(FAULTS)
 
 
 class Ear(Programs):
-    """Remembers why runs were lost. Its clock stands still until a program has said that it is thinking, and then runs fast."""
+    """Remembers why runs were lost. Its clock stands still while any program works, and runs fast once all have said that they think:
+    so the silent one is found silent, and one that has not even started yet is not, however busy the machine."""
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, clock=self.time, **named)
         self.reasons, self.now = {}, 0.0
 
     def time(self):
-        if any(b"thinking" in client.tail for client in self._running.values()):
+        if self._running and all(b"thinking" in client.tail for client in self._running.values()):
             self.now += 60.0
         return self.now
 

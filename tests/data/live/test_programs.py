@@ -224,6 +224,22 @@ def test_strangers_at_the_door_do_not_take_the_place_of_a_program():
     engine.close()
 
 
+def test_the_end_of_one_program_turns_no_other_away():
+    """It may be connecting at the very moment at which the first is found to have ended."""
+    ends_or_waits = (
+        "import json, os, sys, time; time.sleep(600 * json.load(open(os.environ['SLIPSTREAM_MEMBER']))['member'])"
+    )
+    engine = Programs([sys.executable, "-c", ends_or_waits], clients=2, transport="socket", clock=Clock())
+    engine.submit([member(0), member(1)])
+    first, second = engine._running.values()
+    first.process.wait()
+    connection = knock(engine, hello(second.token))
+    engine._follow(first)
+    assert second.token is None, "connected"
+    connection.close()
+    engine.close()
+
+
 def test_a_token_is_good_for_one_connection():
     engine = programs("silent", transport="socket")
     engine.submit([member()])

@@ -181,7 +181,7 @@ class Programs:
         """What has come from a running program, and whether it is still there."""
         ended = client.process.poll() is not None  # asked first: what it sent before it ended can be read now
         if ended and self._door is not None:
-            self._door.let_in([client])
+            self._door.let_in(self._running.values())
         try:
             for record in client.read(self.clock()):
                 self.shape = self.shape or client.shape
