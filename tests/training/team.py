@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from torch import nn
 
 from slipstream.errors import SlipstreamError
 from slipstream.objectives.objective import Loss
+from slipstream.training import processes
 from slipstream.training.ema import EMA
 from slipstream.training.loop import train
 from slipstream.training.update import Descent, Update
@@ -110,6 +112,11 @@ def main(folder: Path) -> None:
         train(Branching(), Share(half), Copy(), steps=3, update=Alone(), show=False)
     except SlipstreamError as error:
         result["alone"] = str(error)
+    processes._leave()
+    atexit.unregister(processes._leave)
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text() for task in tasks.iterdir()] if tasks.exists() else []
+    result["threads"] = [name for name in names if "gloo" in name]
     (folder / f"result-{rank}.json").write_text(json.dumps(result))
 
 

@@ -76,3 +76,8 @@ def test_continuing_on_two_processes_gives_the_same_bits(folder):
 def test_an_update_that_forgets_to_average_is_found_out(folder):
     for rank in (0, 1):
         assert "no longer hold the same weights" in json.loads((folder / f"result-{rank}.json").read_text())["alone"]
+
+
+def test_a_group_that_was_left_has_no_threads_that_could_abort_the_process(folder):
+    for rank in (0, 1):
+        assert json.loads((folder / f"result-{rank}.json").read_text())["threads"] == []

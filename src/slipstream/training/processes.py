@@ -147,6 +147,10 @@ def joined() -> Processes:
     if not dist.is_available():
         return Processes()
     if dist.is_torchelastic_launched() and not dist.is_initialized():
+        # Every optimiser imports this. Imported while a group exists, it keeps the group alive to the very end of the
+        # process, threads and all, and a thread that is still busy then aborts the process.
+        import torch._dynamo
+
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         atexit.register(_leave)
     return Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Processes()
