@@ -14,7 +14,6 @@ TABLE = {
     "reached": "systems that reached the tolerance",
     "residual": "worst relative residual",
     "angle": "mean largest angle to the wanted subspace",
-    "gap": "worst deviation",
 }
 BUDGET = {"systems": 8, "points_2d": 64, "points_3d": 32, "orders": 64, "rate_points": (64, 128), "rate_systems": 64}
 QUICK = {"systems": 3, "points_2d": 32, "points_3d": 12, "orders": 12, "rate_points": (32, 64), "rate_systems": 16}
