@@ -93,6 +93,11 @@ class StopOn(trainee.Callback):
             run.stop("enough")
 
 
+def gloo_threads() -> int:
+    """Threads of this process that a group of processes has started."""
+    return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").glob("*"))
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
@@ -112,11 +117,10 @@ def main(folder: Path) -> None:
         train(Branching(), Share(half), Copy(), steps=3, update=Alone(), show=False)
     except SlipstreamError as error:
         result["alone"] = str(error)
+    before = gloo_threads()
     processes._leave()
     atexit.unregister(processes._leave)
-    tasks = Path("/proc/self/task")
-    names = [(task / "comm").read_text() for task in tasks.iterdir()] if tasks.exists() else []
-    result["threads"] = [name for name in names if "gloo" in name]
+    result["threads"] = [before, gloo_threads()]
     (folder / f"result-{rank}.json").write_text(json.dumps(result))
 
 

@@ -78,6 +78,9 @@ def test_an_update_that_forgets_to_average_is_found_out(folder):
         assert "no longer hold the same weights" in json.loads((folder / f"result-{rank}.json").read_text())["alone"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
 def test_a_group_that_was_left_has_no_threads_that_could_abort_the_process(folder):
     for rank in (0, 1):
-        assert json.loads((folder / f"result-{rank}.json").read_text())["threads"] == []
+        before, after = json.loads((folder / f"result-{rank}.json").read_text())["threads"]
+        assert before > 0
+        assert after == 0
