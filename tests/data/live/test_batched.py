@@ -123,6 +123,27 @@ def test_cancelled_runs_are_silent_and_may_be_submitted_again():
     assert sorted(e.member for e in again if isinstance(e, Finished)) == [0, 1, 2]
 
 
+def test_lost_runs_do_not_break_the_batches_up():
+    """Each that is lost begins again; were it at once, in a batch of its own, a call would soon give a frame of one run."""
+    engine, number, calls, frames = InProcess(PLATE, clients=8), 8, 300, 0
+    running = {k: Member(k, k, {}, 12) for k in range(8)}
+    engine.submit(list(running.values()))
+    for call in range(calls):
+        for event in engine.poll():
+            if isinstance(event, Finished):
+                del running[event.member]
+                running[number] = Member(number, number, {}, 12)
+                engine.submit([running[number]])
+                number += 1
+            else:
+                frames += 1
+        if call % 10 == 5:
+            lost = min(running)
+            engine.cancel([lost])
+            engine.submit([running[lost]])
+    assert frames >= 6 * calls, "of at most eight a call"
+
+
 @pytest.mark.parametrize("after", [0, 1, 3, 6, 8])
 def test_it_goes_on_to_the_bit(after):
     def begun():

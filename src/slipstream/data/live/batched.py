@@ -128,10 +128,14 @@ class InProcess:
         return events
 
     def _begin(self) -> None:
-        """Start a batch of runs that wait, as many as clients are free."""
+        """Start a batch of runs that wait, as many as clients are free.
+
+        A call serves one batch: if every free client started one, single runs would soon take turns, and a call give one frame.
+        """
         busy = sum(m.steps > g.done and m.number not in g.silent for g in self._groups for m in g.members)
-        new = self._waiting[: max(0, self._clients - busy)]
-        if new:
+        free = self._clients - busy
+        new = self._waiting[: max(0, free)]
+        if new and (not self._groups or 2 * free >= self._clients):
             del self._waiting[: len(new)]
             self._groups.append(_Group(new, self._march(new)))
 
