@@ -12,18 +12,23 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from slipstream.errors import ForeignCode, InputError, StoreError
+from slipstream.errors import ForeignCode, InputError, ShapeError, StoreError
 
 FORMAT = 1
+CODE = tuple(f"slipstream.{room}." for room in ("app", "data", "training"))
+"""Rooms whose objects start programs or write files: no part of a model."""
 Model = TypeVar("Model", bound="Pretrained")
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
 
@@ -103,14 +108,81 @@ def rebuild(description: Any, allow: Iterable[str] = ()) -> Any:
     if not isinstance(description, dict):
         return description
     if set(description) == {"dtype"}:
-        return getattr(torch, description["dtype"])
+        return _dtype(description["dtype"])
     if set(description) == {"tensor", "of"}:
-        return torch.tensor(description["tensor"], dtype=getattr(torch, description["of"]))
+        return torch.tensor(description["tensor"], dtype=_dtype(description["of"]))
     if set(description) == {"factory", "arguments"}:
         return partial(find_class(description["factory"], allow), **rebuild(description["arguments"], allow))
     if set(description) == {"class", "arguments"}:
         return find_class(description["class"], allow)(**rebuild(description["arguments"], allow))
     return {k: rebuild(v, allow) for k, v in description.items()}
+
+
+def _dtype(name: Any) -> torch.dtype:
+    found = getattr(torch, name, None) if isinstance(name, str) else None
+    if not isinstance(found, torch.dtype):
+        raise InputError(f"{name!r} is no kind of number that torch knows.")
+    return found
+
+
+def _names(description: Any) -> Iterator[str]:
+    """Every class that a description would make."""
+    for value in description.values() if isinstance(description, dict) else description:
+        if isinstance(value, (dict, list)):
+            yield from _names(value)
+    if isinstance(description, dict) and set(description) in ({"factory", "arguments"}, {"class", "arguments"}):
+        yield str(description.get("factory", description.get("class")))
+
+
+class _Bounded(TorchFunctionMode):
+    """Refuses tensors that no model of so many weights needs, before their memory is asked for."""
+
+    NUMBERS, TENSORS = 2**25, 3000
+    """What a description may ask for besides its weights: constant tables of a domain are not on disk."""
+    SHAPES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+    LENGTHS = (torch.arange, torch.linspace, torch.randperm, torch.eye)
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.numbers = self.NUMBERS + 8 * sum(w.numel() for w in weights.values())
+        self.tensors = self.TENSORS + 100 * len(weights)
+        self.made = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.SHAPES or func in self.LENGTHS:
+            told = kwargs.get("size", args[0] if args and isinstance(args[0], (list, tuple)) else args)
+            asked = max((abs(n) for n in told), default=0) if func in self.LENGTHS else math.prod(told)
+            self.made += asked
+            self.tensors -= 1
+        else:
+            inside = [t for a in args for t in (a if isinstance(a, (list, tuple)) else [a]) if isinstance(t, Tensor)]
+            try:
+                asked = math.prod(torch.broadcast_shapes(*(t.shape for t in inside)))
+            except RuntimeError:  # a product, a gather ...: its operands are there already
+                asked = 0
+        if max(asked, self.made) > self.numbers or self.tensors < 0:
+            raise InputError("it would need far more memory than its weights take on disk")
+        return func(*args, **kwargs)
+
+
+def _build(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], allow: Iterable[str]) -> Any:
+    """The model that a description tells of, its weights yet to be filled in."""
+    description = {"class": config.get("class", ""), "arguments": config.get("arguments", {})}
+    try:
+        for path in _names(description):
+            if path.startswith(CODE) and not any(path.startswith(f"{p}.") for p in allow):
+                raise ForeignCode(f"{path!r} in {folder / CONFIG} is no part of a model: making it could run programs.")
+        with _Bounded(weights):
+            return rebuild(description, allow)
+    except (InputError, ShapeError) as error:
+        raise InputError(f"{folder / CONFIG} describes no model that can be made: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error).partition("\n")[0], 300)
+        raise InputError(
+            f"{folder / CONFIG} describes no model that can be made ({type(error).__name__}: {reason}). "
+            "Save it again with the version that reads it, or take the arguments that its class has."
+        ) from error
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -157,31 +229,37 @@ class Pretrained(nn.Module):
     def from_pretrained(cls: type[Model], folder: str | os.PathLike, allow: Iterable[str] = ()) -> Model:
         """Read what `save_pretrained` wrote. Classes outside slipstream need their package in `allow`."""
         from safetensors import SafetensorError
-        from safetensors.torch import load
+        from safetensors.torch import load_file
 
         folder = Path(folder)
         try:
             config = json.loads((folder / CONFIG).read_text())
-            weights = (folder / WEIGHTS).read_bytes()
-        except FileNotFoundError as error:
-            raise StoreError(f"{folder} is no saved model: {Path(error.filename).name} is missing.") from None
-        except (OSError, ValueError) as error:
+            state = load_file(folder / WEIGHTS)
+            with open(folder / WEIGHTS, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            missing = next((n for n in (CONFIG, WEIGHTS) if not (folder / n).exists()), WEIGHTS)
+            raise StoreError(f"{folder} is no saved model: {missing} is missing.") from None
+        except SafetensorError as error:
+            raise StoreError(f"{folder / WEIGHTS} is damaged: {error}.") from None
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"{folder / CONFIG} could not be read: {error}.") from None
         found = config.get("format") if isinstance(config, dict) else None
         if not isinstance(found, int) or found > FORMAT:
             raise StoreError(
                 f"{folder} has format {found!r}; this slipstream knows formats up to {FORMAT}. Upgrade slipstream to read it."
             )
-        model = rebuild({"class": config.get("class", ""), "arguments": config.get("arguments", {})}, allow)
+        model = _build(folder, config, state, allow)
         if not isinstance(model, cls):
             raise InputError(f"{folder} holds a {type(model).__name__}, not a {cls.__name__}.")
-        try:
-            state = load(weights)
-        except SafetensorError as error:
-            raise StoreError(f"{folder / WEIGHTS} is damaged: {error}.") from None
-        missing = model.state_dict().keys() ^ state.keys()
-        if missing:
-            raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {sorted(missing)[:5]} differ.")
+        differ = model.state_dict().keys() ^ state.keys()
+        if differ:
+            raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {sorted(differ)[:5]} differ.")
+        broken = [k for k, v in state.items() if k in dict(model.named_parameters()) and not torch.isfinite(v).all()]
+        if broken:
+            raise StoreError(
+                f"{folder / WEIGHTS} holds weights that are not finite: {broken[:5]}; take an earlier copy."
+            )
         kinds = {v.dtype for v in state.values() if v.is_floating_point()}
         if len(kinds) == 1:
             model.to(kinds.pop())
@@ -190,7 +268,7 @@ class Pretrained(nn.Module):
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
             raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {reason}") from None
-        if config.get("weights") != hashlib.sha256(weights).hexdigest():
+        if config.get("weights") != digest:
             raise StoreError(
                 f"{folder / WEIGHTS} is damaged, or not what {CONFIG} beside it was saved with; save the model again."
             )
