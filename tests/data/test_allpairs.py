@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,6 +115,8 @@ def test_a_state_of_other_pairs_is_refused():
         AllPairs(trajectories(), 5, transitions=(1, 5), balanced=True),
         AllPairs(trajectories(2), 5, transitions=(1, 5)),
         AllPairs(trajectories(4), 5, runs=slice(1, 4), transitions=(1, 5)),
+        AllPairs(trajectories(), 6, transitions=(1, 5)),
+        AllPairs(trajectories(steps=7), 5, transitions=(1, 5)),
     ):
         with pytest.raises(InputError):
             other.load_state_dict(state)
@@ -149,3 +152,9 @@ def test_what_makes_no_sense_is_refused():
     broken.frames[1, 2, 0, 3] = float("nan")
     with pytest.raises(InputError, match="run 1, frame 2"):
         AllPairs(broken, 1)
+
+
+def test_weights_of_the_data_go_along():
+    mask = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    window = AllPairs(replace(trajectories(), weights=mask), 4).next(generator())
+    assert torch.equal(window.weights, mask)

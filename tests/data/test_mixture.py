@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from slipstream.channels import Channel
-from slipstream.data import AllPairs, Mixture, PretrainingMixture, Windows
+from slipstream.data import AllPairs, Mixture, PretrainingMixture, Source, Windows
 from slipstream.errors import InputError
 from slipstream.grids import Grid
 from slipstream.problems import DarcyFlow, DecayingFlow, KolmogorovFlow, Recorded, SteepeningWaves
@@ -200,3 +201,65 @@ def test_problems_that_do_not_go_together_are_refused():
     other = Recorded(grid, 1.0, [Channel("vorticity", "rpm")], FLOW.statistics)
     with pytest.raises(InputError, match="not the same"):
         PretrainingMixture([FLOW, other])
+
+
+def test_what_sources_say_and_are_told_goes_through_the_mixture():
+    class Live(Source):
+        def __init__(self, name):
+            self.name, self.told, self.over, self.closed = name, [], "", 0
+
+        def on_progress(self, progress):
+            self.told.append(progress)
+
+        def figures(self):
+            return {f"waiting_{self.name}": 0.25}
+
+        def ended(self):
+            return self.over
+
+        def close(self):
+            self.closed += 1
+
+    one, other = Live("one"), Live("other")
+    mixture = Mixture([one, other], 3)
+    mixture.on_progress(0.5)
+    assert one.told == other.told == [0.5]
+    assert mixture.figures() == {"waiting_one": 0.25, "waiting_other": 0.25}
+    assert mixture.ended() == ""
+    other.over = "all runs have been seen"
+    assert mixture.ended() == "all runs have been seen"
+    mixture.close()
+    assert (one.closed, other.closed) == (1, 1)
+
+
+def test_samples_that_wait_keep_their_weights():
+    mask = torch.tensor([1.0, 0.0, 1.0, 1.0])
+
+    def made():
+        return Mixture([Windows(numbered(0, 6), 2, 5), Windows(numbered(100, 6, weights=mask), 2, 5)], 3)
+
+    one, draws = made(), generator(1)
+    for _ in range(4):
+        one.next(draws)
+    state, random = unpack(pack(one.state_dict())), draws.get_state()
+    assert state["waiting"][1] is not None
+    expected = [one.next(draws).weights for _ in range(9)]
+    other = made()
+    other.load_state_dict(state)
+    draws.set_state(random)
+    for weights in expected:
+        again = other.next(draws).weights
+        assert (again is None) == (weights is None)
+        assert weights is None or torch.equal(again, weights)
+    assert sum(weights is not None for weights in expected) > 3
+
+
+def test_windows_of_another_grid_or_interval_are_refused():
+    longer = Grid.box(4, 2.0)
+    for word, other in {
+        "the grid": replace(numbered(100, 5), grid=longer),
+        "the interval 0.5 and 0.25": replace(numbered(100, 5), interval=0.25),
+    }.items():
+        mixture = Mixture([Windows(numbered(0, 5), 2, 4), Windows(other, 2, 4)], 16)
+        with pytest.raises(InputError, match=f"cannot lie in one batch: {word}"):
+            mixture.next(generator())

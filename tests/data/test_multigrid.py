@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -430,3 +431,42 @@ def test_what_a_live_source_says_of_itself_is_said_through_the_levels():
     assert source.ended() == "all runs have been seen"
     source.close()
     assert inner.closed == 1
+
+
+def test_with_strides_frames_come_from_all_over_the_window():
+    recorder = Recorder(Windows(data(), 7, 4))
+    cycles = Cycles(long=(Level(1 / 6),), short=(), final=0.0)
+    window = Multigrid(recorder, cycles=cycles, draws=16, strides=True).next(generator())
+    first = clock(window)[1][:, 0] - torch.cat([clock(w)[1][:, 0] for w in recorder.given])
+    apart = window.parameters["lead_time"] / 0.5
+    for k in range(1, 7):
+        assert set(first[apart == k].tolist()) == set(range(7 - k))
+
+
+def test_what_a_mask_hides_is_not_seen_by_coarse_levels():
+    known, mask = data(), torch.ones(32, 32, dtype=torch.float64)
+    mask[:, 20:] = 0
+
+    def coarse(hidden: float) -> Window:
+        frames, field = known.frames.clone(), known.parameters["map"].clone()
+        frames[..., 20:], field[..., 20:] = hidden, hidden
+        parameters = {**known.parameters, "map": field}
+        masked = Trajectories(frames, SQUARE, 0.5, known.channels, parameters, weights=mask)
+        cycles = Cycles(long=(Level(1.0, 0.5),), short=(), final=0.0)
+        return Multigrid(Windows(masked, 3, 2), cycles=cycles).next(generator())
+
+    assert same(coarse(0.0), coarse(1e6))
+
+
+def test_every_sample_keeps_weights_of_its_own():
+    class Weighted(Recorder):
+        def next(self, generator):
+            window = super().next(generator)
+            each = (1 + clock(window)[0][:, 0])[:, None, None].expand(-1, 32, 32)
+            return replace(window, weights=each)
+
+    cycles = Cycles(long=(Level(1.0, 0.5),), short=(), final=0.0)
+    window = Multigrid(Weighted(Windows(data(), 3, 2)), cycles=cycles).next(generator())
+    expected = 4 * (1 + clock(window)[0][:, 0])
+    assert len(expected.unique()) > 1
+    assert torch.equal(window.weights, expected[:, None, None].expand(-1, 16, 16))

@@ -12,8 +12,10 @@ from slipstream.errors import InputError, ShapeError
 from slipstream.grids import Axis, Grid
 from slipstream.operators import FNO, UNet
 from slipstream.problems import KolmogorovFlow, UnevenMedium
+from slipstream.problems.problem import Statistics
 from slipstream.stepper import Stepper
 from slipstream.steppers import Staggered, rollout
+from slipstream.steppers.executions import Grouped, Loop
 from slipstream.steppers.parts import Part
 
 FLOW = KolmogorovFlow(num_points=32, reynolds=(20.0, 40.0), interval=0.05, warm_up=0.2)
@@ -198,3 +200,49 @@ def test_grouped_networks_notice_new_weights(data):
         stepper.execution = "loop"
         assert torch.allclose(after, stepper(past, data.parameters), atol=1e-6)
     assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_grouped_networks_learn_also_after_a_look_without_gradients(data):
+    stepper, found = staggered(2, 1, False, execution="grouped"), []
+    past = data.frames[:, :1]
+    with torch.no_grad():
+        stepper(past, data.parameters)
+    for _ in range(2):
+        stepper(past, data.parameters).square().sum().backward()
+        found.append([p.grad.clone() for p in stepper.parameters()])
+    for once, twice in zip(*found, strict=True):
+        assert float(once.abs().max()) > 0
+        assert torch.allclose(twice, 2 * once, rtol=1e-4, atol=1e-6 * float(once.abs().max()))
+
+
+class Shifted(torch.nn.Module):
+    """A weight and a buffer."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((), 2.0))
+        self.register_buffer("shift", torch.tensor(shift))
+
+    def forward(self, x):
+        return self.weight * x + self.shift
+
+
+def test_grouped_networks_have_each_their_own_buffers():
+    networks, grouped, x = [Shifted(float(i)) for i in range(3)], Grouped(), torch.randn(3, 2, 1, 5)
+    with torch.no_grad():
+        assert torch.equal(grouped(networks, x, None), Loop()(networks, x, None))
+        networks[1].shift.fill_(9.0)
+        assert torch.equal(grouped(networks, x, None), Loop()(networks, x, None))
+
+
+def test_grouped_networks_drop_out_each_on_its_own():
+    networks = [torch.nn.Sequential(Shifted(1.0), torch.nn.Dropout(0.5)) for _ in range(2)]
+    new = Grouped()(networks, torch.ones(2, 1, 1, 64), None)
+    assert not torch.equal(new[0], new[1])
+    assert set(new.flatten().tolist()) == {0.0, 6.0}
+
+
+@pytest.mark.parametrize(("fan", "expected"), [(False, [3.0, 3.0, 3.0]), (True, [1.0, 2.0, 3.0])])
+def test_changes_are_measured_by_what_is_typical_of_the_intervals_that_are_jumped(fan, expected):
+    sizes = Statistics((0.0,), (100.0,), (1.0,))
+    assert staggered(2, 3, fan, statistics=sizes).scale.flatten().tolist() == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from slipstream.channels import Channel
 from slipstream.data import AllPairs
-from slipstream.errors import InputError, StoreError
+from slipstream.errors import ForeignCode, InputError, StoreError
 from slipstream.grids import Grid
 from slipstream.objectives import GroupedL1, Supervised
 from slipstream.operators import FNO, ScOT
@@ -179,3 +180,48 @@ def test_what_does_not_fit_is_refused_and_nothing_is_changed(saved, made, messag
 def test_a_missing_model_is_said_to_be_missing(tmp_path):
     with pytest.raises(StoreError, match="no saved model"):
         Finetune(tmp_path).prepare(stepper("a"))
+
+
+def test_what_is_learnt_around_the_operator_learns_at_the_rate_of_the_body():
+    module = stepper("a")
+    module.register_parameter("gain", torch.nn.Parameter(torch.ones(())))
+    update = Finetune(None, 1e-4, 1e-3, 1e-2)
+    update.prepare(module)
+    groups = zip(update.highest(), update.optim.param_groups, strict=True)
+    assert [rate for rate, group in groups if any(p is module.gain for p in group["params"])] == [1e-4]
+
+
+def test_the_update_says_whether_the_edges_of_the_same_channels_start_afresh(saved):
+    module, old = stepper("a", "b", "c"), CommonChannels.from_pretrained(saved).network.state_dict()
+    Finetune(saved, afresh=True).prepare(module)
+    same = equal(module.network.state_dict(), old)
+    edges = tuple(name.removeprefix("network.") for name in EDGES)
+    assert all(taken != name.startswith(edges) for name, taken in same.items())
+
+
+def test_what_was_pretrained_may_come_from_a_package_that_is_allowed(tmp_path, monkeypatch):
+    (tmp_path / "kinship.py").write_text("from slipstream.operators import ScOT\n\n\nclass Kin(ScOT):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kin = partial(importlib.import_module("kinship").Kin, **NANO.keywords)
+    folder = stepper("a", seed=1, operator=kin).save_pretrained(tmp_path / "saved")
+    with pytest.raises(ForeignCode, match="kinship"):
+        Finetune(folder).prepare(stepper("a", operator=kin))
+    module = stepper("a", operator=kin)
+    Finetune(folder, allow=("kinship",)).prepare(module)
+    assert all(equal(module.state_dict(), stepper("a", seed=1, operator=kin).state_dict()).values())
+
+
+def test_gradients_are_clipped_over_all_groups():
+    """Plain descent at rate 1 then moves the weights, all together, by the clip."""
+    module = stepper("a")
+    update, source, draws = Finetune(None, 1.0, 1.0, 1.0, torch.optim.SGD, 1e-3), pairs("a"), torch.Generator()
+    update.prepare(module)
+    before = [p.detach().clone() for p in module.parameters()]
+    update.step(module, Supervised(), source.next(draws), draws, 1.0)
+    moved = [p.detach() - b for p, b in zip(module.parameters(), before, strict=True)]
+    assert float(torch.nn.utils.get_total_norm(moved)) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_a_module_with_nothing_to_train_is_refused():
+    with pytest.raises(InputError, match="no parameters that could be trained"):
+        Finetune(None).prepare(stepper("a").requires_grad_(False))

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from slipstream.data import FIFO, Adaptive, Ensemble, InProcess, Reservoir, Sobol, pilot
-from slipstream.data.live.engine import Delivered, Engine, Finished, Member, Resumable
+from slipstream.data.live.engine import Delivered, Engine, Finished, Lost, Member, Resumable
 from slipstream.data.live.members import seed_of, start_of
 from slipstream.errors import InputError, LostRun
-from slipstream.problems import DecayingFlow, HeatedPlate, KolmogorovFlow, Recorded, SteepeningWaves
+from slipstream.problems import DecayingFlow, HeatedPlate, KolmogorovFlow, Recorded, SteepeningWaves, UnevenMedium
 from slipstream.problems.problem import statistics_of
+from slipstream.steppers import rollout
 from slipstream.training.checkpoint import checksum, pack, unpack
 
 PLATE = HeatedPlate(num_points=6)
@@ -280,3 +281,90 @@ def test_a_training_that_is_killed_ends_with_the_same_weights_and_the_same_ensem
     assert other.counters.runs == source.counters.runs > 3
     left = {p.name for p in tmp_path.rglob("*") if p.is_file() and not p.name.startswith("events.")}
     assert all(n.startswith("state-") or n in ("log.csv", "lock") for n in left), "no sample is a file"
+
+
+def test_runs_that_were_cancelled_stay_silent_when_others_of_their_batch_are_cancelled_too():
+    engine = InProcess(PLATE, clients=3)
+    engine.submit(members(3))
+    engine.poll()
+    engine.cancel([1])
+    engine.cancel([0])
+    assert {e.member for e in engine.poll()} == {2}
+
+
+def test_a_batch_that_was_cancelled_whole_takes_no_turn():
+    engine = InProcess(PLATE, clients=2)
+    engine.submit(members(2))
+    engine.poll()
+    engine.resize(4)
+    engine.submit(members(2, first=2))
+    engine.poll()
+    engine.cancel([0, 1])
+    assert {e.member for e in engine.poll()} == {2, 3}, "who waits is not told that nothing is under way"
+
+
+def test_a_pilot_that_fails_leaves_no_run_behind():
+    engine = InProcess(PLATE, clients=3)
+    engine.poll = lambda wait=False: [Lost(0, "died")]
+    with pytest.raises(LostRun, match=r"Run 0 of the pilot was lost: died\."):
+        pilot(PLATE, engine, steps=6)
+    del engine.poll
+    assert engine.poll(wait=True) == []
+
+
+def test_of_a_batch_whose_last_run_was_cancelled_nothing_is_waited_for():
+    """Also where a shorter run of it has ended in peace."""
+    engine = InProcess(PLATE, clients=2)
+    engine.submit([*members(1, steps=1), *members(1, steps=5, first=1)])
+    assert Finished(0) in engine.poll()
+    engine.cancel([1])
+    engine.submit(members(1, steps=4, first=2))
+    assert [[e.member for e in engine.poll(wait=True)] for _ in range(4)] == [[2], [2], [2], [2, 2]]
+
+
+def test_the_fast_solver_gives_the_frames_where_they_need_not_be_trusted():
+    problem, found = SteepeningWaves(num_points=16, viscosity=(0.05, 0.1)), {}
+    (run,) = members(1, problem)
+    start, parameters = start_of(problem, run)
+    for trusted in (False, True):
+        engine = InProcess(problem, clients=1, trusted=trusted)
+        engine.submit([run])
+        found[trusted] = frames_of(collect(engine, 5))[0][1:]
+    known = rollout(problem.solver(guard=False), start, 4, parameters=parameters)[0]
+    assert torch.equal(found[False], known)
+    assert 1e-7 < float((found[True] - known).norm() / known.norm()) < 0.1
+
+
+def test_a_pilot_measures_field_parameters_too():
+    problem = UnevenMedium(num_points=8)
+    found = pilot(problem, InProcess(problem, clients=3), steps=2, runs=3, seed=2).fields
+    drawn = [problem.sample_parameters([0], seed_of(2, n)) for n in range(3)]
+    assert found.keys() == set(problem.fields)
+    for name, sizes in found.items():
+        values = torch.cat([p[name] for p in drawn])
+        assert sizes == pytest.approx((float(values.mean()), float(values.std())))
+
+
+def test_who_closes_twice_loses_no_run():
+    one, two = ensemble(), ensemble()
+    first, second = (torch.Generator().manual_seed(1) for _ in range(2))
+    go(one, first, 7), go(two, second, 7)
+    one.close()
+    one.close()
+    assert go(one, first, 20) == go(two, second, 20)
+
+
+def test_batches_take_turns():
+    engine = InProcess(PLATE, clients=1)
+    engine.submit(members(1))
+    engine.poll()
+    engine.resize(2)
+    engine.submit(members(1, first=1))
+    assert [[e.member for e in engine.poll()] for _ in range(4)] == [[1], [0], [1], [0]]
+
+
+def test_a_pilot_runs_the_random_states_of_its_seed():
+    waves = SteepeningWaves(num_points=16, viscosity=(0.05, 0.1))
+    found = pilot(waves, InProcess(waves, clients=2), steps=3, runs=2, seed=9)
+    runs = torch.cat([waves.simulate(1, 3, seed_of(9, n)).frames for n in range(2)])
+    assert found.std == pytest.approx(statistics_of(runs, {}).std, rel=1e-5)

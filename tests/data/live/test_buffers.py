@@ -238,3 +238,39 @@ def test_bad_numbers_samples_and_states_are_refused(kind, generator):
 
 def test_default_thresholds_are_a_third_of_the_capacity():
     assert [kind(30).needs(1) for kind in KINDS] == [1, 10, 10]
+
+
+def test_a_batch_says_which_steps_it_holds_and_how_often_each_was_drawn(generator):
+    buffer, times = Reservoir(8, threshold=1), Counter()
+    for i in range(5):
+        buffer.put(sample(i, 10 + i), generator)
+    for _ in range(6):
+        batch = buffer.get(4, generator)
+        drawn = numbers(batch)
+        times.update(drawn)
+        assert batch.steps.tolist() == [10 + n for n in drawn]
+        assert batch.drawn.tolist() == [times[n] for n in drawn], "this time included"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_closed_is_closed_when_it_goes_on(kind, generator):
+    buffer = kind(8, threshold=4)
+    for i in range(6):
+        buffer.put(sample(i), generator)
+    buffer.get(2, generator)
+    buffer.close()
+    again = kind(8, threshold=4)
+    again.load_state_dict(unpack(pack(buffer.state_dict())))
+    assert (again.produced, again.consumed) == (6, 2)
+    assert again.ready(8), "the threshold is lifted"
+    with pytest.raises(InputError, match="was closed"):
+        again.put(sample(9), generator)
+
+
+def test_the_state_of_an_empty_buffer_empties_one_that_held_other_samples(generator):
+    used = FIRO(4, threshold=1)
+    used.put(sample(0), generator)
+    used.load_state_dict(unpack(pack(FIRO(4, threshold=1).state_dict())))
+    assert len(used) == 0
+    assert used.put(Sample(torch.ones(1, 5), 3, 0), generator)
+    assert torch.equal(used.get(1, generator).frames, torch.ones(1, 1, 5))

@@ -123,3 +123,41 @@ def test_bad_arguments_and_problems_without_ranges_are_refused():
     for draws in (Sobol(), Adaptive()):
         with pytest.raises(InputError, match="varying is empty"):
             draws.check(DecayingFlow(num_points=16))
+
+
+def test_adapted_draws_lie_a_gaussian_step_around_the_runs_that_were_worst():
+    """In five ranges, hardly any uniform draw is that near to the parent by chance."""
+    draws = Adaptive(uniform=0.3, width=0.02, least=1, memory=1000)
+    first = places(draws, PLATE, 20)
+    number = int(((first - 0.5).abs().amax(1) < 0.4).nonzero()[0])  # far from the sides, where steps would be mirrored
+    draws.feedback(torch.tensor([number]), torch.tensor([1.0]))
+    later = torch.stack([place_of(PLATE, p) for p in drawn(draws, PLATE, range(20, 320))])
+    steps = later - first[number]
+    near = steps[steps.abs().amax(1) < 0.1]
+    assert len(near) == pytest.approx(0.7 * 300, abs=32), "four standard deviations"
+    assert float(near.std()) == pytest.approx(0.02, rel=0.1)
+    assert float(near.mean()) == pytest.approx(0, abs=0.003)
+
+
+def test_losses_are_forgotten_with_their_runs():
+    draws = Adaptive(memory=10, least=2)
+    places(draws, WAVES, 10)
+    draws.feedback(torch.arange(10), torch.ones(10))
+    assert len(draws._losses) == 10
+    drawn(draws, WAVES, range(10, 20))
+    assert draws._losses == {}
+
+
+def test_every_run_of_every_ensemble_has_a_seed_of_its_own_that_any_program_can_take():
+    seeds = [seed_of(seed, number) for seed in range(12) for number in range(120)]
+    assert len(set(seeds)) == len(seeds)
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**31
+
+
+def test_one_stream_may_serve_ensembles_of_several_seeds_in_turns():
+    shared = Sobol()
+    for number in range(4):
+        for seed in (0, 1):
+            (alone,) = drawn(Sobol(), PLATE, [number], seed)
+            assert drawn(shared, PLATE, [number], seed) == [alone]

@@ -10,8 +10,10 @@ import torch
 
 import slipstream as ss
 from slipstream.data import FIFO, FIRO, Ensemble, InProcess, Reservoir, Sobol
-from slipstream.data.live.engine import Delivered, Finished, Lost
+from slipstream.data.live.draws import cells, num_cells, place_of
+from slipstream.data.live.engine import Delivered, Finished, Lost, Member
 from slipstream.data.live.members import seed_of
+from slipstream.data.live.reception import Reception, Refused, Run, plain, restored
 from slipstream.errors import InputError, LostRun
 from slipstream.problems import HeatedPlate, SteepeningWaves
 from slipstream.steppers import wrap
@@ -394,3 +396,62 @@ def test_in_one_process_windows_are_those_of_simulated_runs(generator):
         apart = (known.frames[0].unfold(0, 3, 1).movedim(-1, 1) - frames).abs().flatten(1).amax(1)
         assert float(apart.min()) < 1e-6
     assert window.interval == problem.interval
+
+
+def test_a_state_that_is_loaded_stops_the_clients_of_before(generator):
+    engine = Scripted(clients=3, pace=2)
+    source = ensemble(engine, FIFO(64), runs=5)
+    begin = unpack(pack(source.state_dict()))
+    for _ in range(3):
+        source.next(generator)
+    assert engine.active
+    source.load_state_dict(begin)
+    assert not engine.active
+    assert not engine.waiting
+    assert all_windows(source, generator) == WHOLE
+
+
+def test_rates_begin_anew_where_a_training_goes_on(generator):
+    source, fresh = ensemble(Scripted()), ensemble(Scripted())
+    for _ in range(5):
+        source.next(generator)
+    fresh.load_state_dict(unpack(pack(source.state_dict())))
+    found = fresh.figures()
+    assert [found[k] for k in ("produced_a_second", "consumed_a_second", "waiting")] == [0, 0, 0]
+    assert found["repetitions"] == 20 / source.buffer.produced
+
+
+def test_a_run_waits_for_every_client_so_that_none_is_idle_between_two_polls(generator):
+    engine = Scripted(clients=3)
+    source = ensemble(engine, FIFO(64))
+    for _ in range(20):
+        source.next(generator)
+        assert len(engine.active) + len(engine.waiting) == 6
+
+
+def test_a_frame_after_the_last_one_is_refused():
+    run, reception = Run(Member(0, 0, {}, 2)), Reception((1, 4, 4), 2, 1.0, direct=False)
+    for step in range(2):
+        reception.take(run, Delivered(0, step, true_frame(0, step)))
+    with pytest.raises(Refused, match="sent step 2 where step 2 of 2"):
+        reception.take(run, Delivered(0, 2, true_frame(0, 2)))
+
+
+def test_a_run_under_way_is_written_down_whole():
+    tail = [true_frame(3, 2), true_frame(3, 3)]
+    run = Run(Member(3, 7, {"west": torch.tensor(300.0)}, 6), received=4, sent=2, losses=1, tail=tail)
+    again = restored(unpack(pack(plain(run))))
+    assert (again.received, again.sent, again.losses) == (4, 2, 1)
+    assert (again.member.number, again.member.seed, again.member.steps) == (3, 7, 6)
+    assert dict(again.member.parameters) == {"west": torch.tensor(300.0)}
+    assert torch.equal(torch.stack(again.tail), torch.stack(tail))
+
+
+def test_the_share_of_the_ranges_that_was_met_counts_every_run(generator):
+    engine = Scripted()
+    source = ensemble(engine, FIFO(64), draws=Sobol())
+    for _ in range(20):
+        source.next(generator)
+    met = set().union(*(cells(place_of(PLATE, m.parameters)) for m in engine.submitted))
+    assert len(met) > 20
+    assert source.figures()["covered_parameters"] == len(met) / num_cells(len(PLATE.varying))

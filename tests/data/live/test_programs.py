@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import resource
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slipstream.client import HELLO, Run, record
+from slipstream.client import FRAME, HELLO, Run, record
 from slipstream.data.live import running
 from slipstream.data.live.engine import Delivered, Finished, Lost, Member
 from slipstream.data.live.programs import Programs, python_client
@@ -217,7 +218,8 @@ def test_strangers_at_the_door_do_not_take_the_place_of_a_program():
     engine.submit([member()])
     earlier = next(iter(engine._running.values())).token
     assert isinstance(everything(engine)[-1], Lost)
-    strangers = [knock(engine, b"GET / HTTP/1.1\r\n" * 20), knock(engine, hello("")), knock(engine, hello(earlier))]
+    said = [b"GET / HTTP/1.1\r\n" * 20, hello(""), hello("t\u00f6ken"), hello(earlier)]
+    strangers = [knock(engine, s) for s in said]
     engine.submit([member()])  # who has knocked before is asked first
     assert [type(e) for e in everything(engine)] == [Delivered] * 4 + [Finished]
     assert all(turned_away(engine, s) for s in strangers)
@@ -369,3 +371,105 @@ def test_parameters_that_cannot_be_sent_are_refused_before_anything_starts():
     engine.close()
     with pytest.raises(InputError, match="closed"):
         engine.submit([member()])
+
+
+SEND = "client.send(memoryview(array('d', [0.0] * 8)).cast('B').cast('d', (1, 8)))"
+
+
+def python(*lines, **arguments):
+    """Programs that run these lines."""
+    code = "\n".join(["import signal", "from array import array", "from slipstream import client", *lines])
+    return Programs([sys.executable, "-c", code], **{"clock": Clock(), **arguments})
+
+
+@pytest.mark.parametrize("line", [SEND, "print('residual = 1.0e-3', flush=True)"], ids=["sends", "prints"])
+def test_time_begins_anew_with_whatever_a_program_sends_or_prints(line):
+    clock = Clock()
+    engine = python(line, "signal.pause()", clock=clock, timeout=60.0)
+    engine.submit([member()])
+    (client,) = engine._running.values()
+    clock.now = 50.0
+    while not (client.step or client.tail):
+        engine.poll()
+    clock.now = 110.0
+    assert engine.poll() == []
+    clock.now = 110.1
+    (lost,) = engine.poll()
+    assert lost.reason.startswith("the program has been silent for 60.1 s")
+    engine.close()
+
+
+def test_a_program_that_has_sent_its_end_keeps_its_place_until_it_has_left_or_its_time_is_over():
+    clock = Clock()
+    engine = python(SEND, "client.finish()", "signal.pause()", clock=clock, timeout=60.0)
+    engine.submit([member(0, steps=1), member(1, steps=1)])
+    events = []
+    while Finished(0) not in events:
+        events += engine.poll(wait=True)
+    (leaving,) = engine._leaving
+    assert not engine._running
+    clock.now = 60.0
+    assert engine.poll() == []
+    assert engine._leaving == [leaving]
+    clock.now = 60.1
+    engine.poll()
+    assert leaving.process.returncode == -signal.SIGKILL
+    assert list(engine._running) == [1]
+    engine.close()
+
+
+def test_a_run_that_is_submitted_while_it_is_under_way_begins_anew_and_its_first_program_ends():
+    engine = programs("silent", at=0, clients=2)
+    engine.submit([member()])
+    (first,) = engine._running.values()
+    engine.submit([member()])
+    (second,) = engine._running.values()
+    assert first.process.returncode == -signal.SIGKILL
+    assert second.attempt == 2
+    engine.close()
+
+
+def test_the_first_frame_fixes_the_shape_of_all_that_follow():
+    engine = programs()
+    engine.submit([member(0)])
+    assert everything(engine)[-1] == Finished(0)
+    engine.command = (*engine.command[:2], "shape", "0")
+    engine.submit([member(1)])
+    (lost,) = everything(engine)
+    assert "expected frames of shape (1, 8); frame 0 has shape (8, 1)" in lost.reason
+    engine.close()
+
+
+def test_the_last_words_are_the_last_of_many():
+    engine = python("print('x' * 5000, 'the end', flush=True)", "raise SystemExit(1)")
+    engine.submit([member()])
+    (lost,) = everything(engine)
+    assert lost.reason.endswith("xx the end")
+    assert len(lost.reason) < running.TAIL + 200
+    engine.close()
+
+
+def test_a_stranger_who_says_nothing_is_turned_away_when_his_time_is_over():
+    clock = Clock()
+    engine = programs(transport="socket", clock=clock, timeout=60.0)
+    stranger = knock(engine, b"")
+    while not engine._door._strangers:
+        engine.poll()
+    clock.now = 60.0
+    engine.poll()
+    assert engine._door._strangers
+    clock.now = 60.1
+    engine.poll()
+    assert not engine._door._strangers
+    assert turned_away(engine, stranger)
+    engine.close()
+
+
+def test_a_stranger_is_turned_away_at_the_first_header_that_holds_no_token():
+    """Nobody waits for what he would send, or makes room for it."""
+    engine = programs(transport="socket")
+    stranger = knock(engine, record(FRAME, Run(0, 1, 0, 4), bytes(64), 0, 2, SHAPE))
+    engine.poll()
+    assert not engine._door._strangers
+    assert turned_away(engine, stranger)
+    engine.close()

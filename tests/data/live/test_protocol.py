@@ -109,6 +109,7 @@ WRONG = {
     "length": (patched(40, "<Q", 23), "has 24 bytes, but its header speaks of 23"),
     "empty": (patched(40, "<QQ", 0, 0), "has 0 bytes"),
     "seconds": (patched(32, "<d", math.nan), "took nan s"),
+    "negative seconds": (patched(32, "<d", -0.25), "took -0.25 s"),
     "large": (patched(40, "<QQQ", 1 << 32, 1 << 15, 1 << 15), "at most 1073741824"),
     "overflow": (patched(40, "<QQQ", 24, 1 << 63, 1 << 63), "but its header speaks of 24"),
     "long text": (record(FAILURE, RUN, bytes(5000)), "at most 4096"),

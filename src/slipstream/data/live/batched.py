@@ -28,6 +28,11 @@ class _Group:
     silent: set[int] = field(default_factory=set)
     """Numbers of runs that were cancelled."""
 
+    @property
+    def left(self) -> list[Member]:
+        """Runs that still have frames to send to somebody."""
+        return [m for m in self.members if m.number not in self.silent and m.steps > self.done]
+
 
 class InProcess:
     """Computes runs in batches with a problem's own solver, a few solver calls a poll: no second process, no copy, no disk.
@@ -82,7 +87,7 @@ class InProcess:
         self._waiting = [m for m in self._waiting if m.number not in gone]
         for group in self._groups:
             group.silent |= gone & {m.number for m in group.members}
-        self._groups = [g for g in self._groups if len(g.silent) < len(g.members)]
+        self._groups = [g for g in self._groups if g.left]
 
     def close(self) -> None:
         self._waiting, self._groups = [], []
@@ -121,10 +126,10 @@ class InProcess:
             if 0 < left <= frames.shape[1]:
                 events.append(Finished(member.number))
         group.done += frames.shape[1]
-        if all(m.number in group.silent or m.steps <= group.done for m in group.members):
-            self._groups.pop(self._turn)
-        else:
+        if group.left:
             self._turn += 1
+        else:
+            self._groups.pop(self._turn)
         return events
 
     def _begin(self) -> None:
@@ -132,8 +137,7 @@ class InProcess:
 
         A call serves one batch: if every free client started one, single runs would soon take turns, and a call give one frame.
         """
-        busy = sum(m.steps > g.done and m.number not in g.silent for g in self._groups for m in g.members)
-        free = self._clients - busy
+        free = self._clients - sum(len(g.left) for g in self._groups)
         new = self._waiting[: max(0, free)]
         if new and (not self._groups or 2 * free >= self._clients):
             del self._waiting[: len(new)]
