@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -378,6 +379,15 @@ def test_list_of_a_class_leaves_out_what_slipstream_fills_in(run, folder):
         "  space: whole number = 1",
     ]
     assert run("list", "Net")[1].splitlines()[-2:] == ["arguments in a recipe:", "  hidden_channels: whole number = 8"]
+
+
+def test_list_shows_every_class_of_a_name_or_the_one_of_a_room(run, folder, house, monkeypatch):
+    rooms = {**house.rooms, "objectives.inner": {"Swirl": house.rooms["objectives"]["Labels"]}}
+    monkeypatch.setattr(fake_house, "house", lambda: dataclasses.replace(house, rooms=rooms))
+    both = run("list", "Swirl")[1]
+    assert "It swirls." in both
+    assert "Compares with labels." in both
+    assert both == "\n".join(run("list", f"{room}.Swirl")[1] for room in ("problems", "inner"))
 
 
 def test_a_lost_budget_stops_before_any_training_unless_told_otherwise(recipe, run, monkeypatch):

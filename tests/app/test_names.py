@@ -40,8 +40,49 @@ def test_a_short_name_is_looked_up_by_what_is_expected(house):
 def test_a_name_in_two_rooms_is_decided_by_kind_or_refused(house):
     rooms = {"a": {"X": type("X", (Stepper,), {})}, "b": {"X": type("X", (Objective,), {})}}
     assert Names(rooms).find("X", Objective) is rooms["b"]["X"]
-    with pytest.raises(InputError, match="'X' is in several rooms"):
+    with pytest.raises(InputError, match=r"'X' is in several rooms; write a\.X or b\.X\."):
         Names(rooms).find("X")
+
+
+def nested():
+    """Two classes of one name, the second in a room within a room, where there is one more."""
+    return {
+        "a": {"X": type("X", (Stepper,), {})},
+        "b": {},
+        "b.inner": {"X": type("X", (Objective,), {}), "Y": type("Y", (Objective,), {})},
+    }
+
+
+def test_a_room_within_a_room_comes_after_the_others_and_kind_comes_first():
+    rooms = nested()
+    names = Names(rooms)
+    assert names.find("Y") is rooms["b.inner"]["Y"]
+    assert names.find("X") is rooms["a"]["X"]
+    assert names.find("X", Stepper) is rooms["a"]["X"]
+    assert names.find("X", Objective) is rooms["b.inner"]["X"]
+    assert names.called("X") == {"a": rooms["a"]["X"], "b.inner": rooms["b.inner"]["X"]}
+
+
+def test_a_class_can_be_called_by_its_room():
+    rooms = nested()
+    names = Names(rooms)
+    for path in ("inner.X", "b.inner.X"):
+        assert names.find(path) is rooms["b.inner"]["X"]
+        assert names.find(path, Objective) is rooms["b.inner"]["X"]
+        with pytest.raises(InputError, match=rf"{path} is no Stepper"):
+            names.find(path, Stepper)
+    assert names.find("a.X") is rooms["a"]["X"]
+    with pytest.raises(InputError, match=r"there is no class 'inner.Yy'\. Did you mean 'Y'\?"):
+        names.find("inner.Yy")
+    for elsewhere in ("ner.X", "b.X.Y", "inner.a.X"):
+        with pytest.raises(ForeignCode, match=f"--import {elsewhere.partition('.')[0]}"):
+            names.find(elsewhere)
+
+
+def test_a_package_that_was_allowed_comes_before_a_room_of_its_name():
+    rooms = {"subprocess": {"Popen": type("Popen", (), {})}}
+    assert Names(rooms).find("subprocess.Popen") is rooms["subprocess"]["Popen"]
+    assert Names(rooms, allow=("subprocess",)).find("subprocess.Popen") is subprocess.Popen
 
 
 @pytest.mark.parametrize(

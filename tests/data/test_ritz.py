@@ -113,6 +113,13 @@ def test_the_null_space_is_left_out():
     assert float(b.sum((-1, -2)).abs().max()) < 1e-8
 
 
+def test_the_null_space_is_left_out_of_few_vectors_too():
+    """They come from a vector in the range of A, so nothing of the constant enters them on the way."""
+    A = CellPoisson(torch.ones(1, 8, 8, dtype=torch.bool), box(), Boundary.NEUMANN)
+    vectors = RitzVectors(A, vectors=10, dtype=torch.float64).basis()[0]
+    assert float(vectors.sum(-1).abs().max()) < 1e-10
+
+
 def test_several_grids_take_turns_as_the_generator_says_and_matrices_have_a_grid_beside_them():
     systems = [obstacles(1, 8), obstacles(2, 12)]
     source = RitzVectors(systems, batch=3, vectors=10)

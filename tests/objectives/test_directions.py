@@ -73,6 +73,28 @@ def test_the_solution_up_to_a_factor_leaves_nothing(left, factor):
 
 
 @pytest.mark.parametrize("left", ["energy", "residual"])
+@pytest.mark.parametrize("factor", [1e-25, -1e15])
+def test_the_length_of_an_answer_in_single_precision_changes_nothing(left, factor):
+    """The square of a small one would be zero there."""
+    A, network = poisson(), net().float()
+    objective, w = ConjugateDirection(A, left), RitzVectors(A, batch=5, vectors=64).next(generator(2))
+    scaled = nn.Module()
+    scaled.in_channels, scaled.forward = network.in_channels, lambda x: factor * network(x)
+    expected = objective(network, w, generator()).scores
+    torch.testing.assert_close(objective(scaled, w, generator()).scores, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("left", ["energy", "residual"])
+def test_the_length_of_a_right_hand_side_changes_nothing(left):
+    A, network = poisson(), net()
+    objective, w = ConjugateDirection(A, left), window(A)
+    parameters = {**w.parameters, "energy": 9 * w.parameters["energy"]}
+    longer = Window(3 * w.frames, w.grid, 0.0, parameters)
+    expected = objective(network, w, generator()).scores
+    torch.testing.assert_close(objective(network, longer, generator()).scores, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("left", ["energy", "residual"])
 def test_its_gradient_is_that_of_differences_through_the_length_of_the_step(left):
     A, network = poisson(count=2), net()
     objective, w = ConjugateDirection(A, left), window(A)

@@ -225,11 +225,15 @@ def list_(options: Namespace, houses: Houses) -> None:
     if word in house.rooms:
         listing.rooms(house, [word])
         return
-    classes = {name: cls for room in house.rooms.values() for name, cls in room.items()}
-    if word not in classes:
-        near = nearest(word, house.rooms) or nearest(word, Names(house.rooms).choices())
+    names = Names(house.rooms)
+    classes = list(dict.fromkeys(names.called(word).values()))  # of one name there may be several
+    if not classes:
+        near = nearest(word, house.rooms) or nearest(word.rpartition(".")[2], names.choices())
         raise InputError(f"There is no room or class {word!r}.{near} Rooms: {', '.join(house.rooms)}.")
-    listing.one(word, classes[word], house)
+    for i, cls in enumerate(classes):
+        if i:
+            print()
+        listing.one(word.rpartition(".")[2], cls, house)
 
 
 def study(options: Namespace, houses: Houses) -> int | None:

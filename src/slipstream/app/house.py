@@ -13,7 +13,18 @@ from slipstream.app.names import public_classes
 
 TABLE = "acceleration.json"
 """Lies in the folder of an accelerated model."""
-ROOMS = ("problems", "operators", "steppers", "objectives", "data", "training", "compression", "equations", "solvers")
+ROOMS = (
+    "problems",
+    "operators",
+    "steppers",
+    "objectives",
+    "data",
+    "training",
+    "compression",
+    "equations",
+    "solvers",
+    "solvers.linear",
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,7 @@ class House:
 
     Parameters
     ----------
-    rooms : room -> short name -> class.
+    rooms : room -> short name -> class; a room within a room by both names, ``"solvers.linear"``.
     problem, stepper, objective, operator : the general words that a recipe's classes must be.
     train : ``(stepper, data, objective, *, folder, ...)``; continues what it finds in `folder`; the result has the
         ``seconds`` of all continuations.

@@ -30,12 +30,16 @@ def public_classes(module: ModuleType) -> dict[str, type]:
 
 @dataclass(frozen=True)
 class Names:
-    """Finds classes by short name in the rooms, or by dotted path in allowed packages.
+    """Finds classes by short name in the rooms, by room and short name, or by dotted path in allowed packages.
+
+    A room within a room, such as ``solvers.linear``, is looked into where no outer one has a class of that name and kind. Of two that
+    share a name, each can be called by its room: ``linear.Multigrid`` or ``solvers.linear.Multigrid``, ``data.Multigrid``.
 
     Parameters
     ----------
     rooms : room -> short name -> class.
-    allow : packages beside slipstream whose classes a recipe may name, and classes of slipstream that start programs.
+    allow : packages beside slipstream whose classes a recipe may name, and classes of slipstream that start programs. A package that
+        is called as a room is comes before the room.
     """
 
     rooms: Mapping[str, Mapping[str, type]]
@@ -52,7 +56,7 @@ class Names:
         """
         if not isinstance(name, str):
             raise InputError(f"the name of a class is text; got {name!r}.")
-        found = self.dotted(name) if "." in name else self.short(name, expected)
+        found = self.short(name, expected) if self._in_rooms(name) else self.dotted(name)
         if not is_kind(found, expected):
             choices = self.choices(expected)
             raise InputError(
@@ -72,6 +76,16 @@ class Names:
             {n for room in self.rooms.values() for n, c in room.items() if is_kind(c, expected) and c is not expected}
         )
 
+    def called(self, name: str) -> dict[str, type]:
+        """Room -> class of that name; only of the room that the name begins with, if it does."""
+        room, _, word = name.rpartition(".")
+        return {r: classes[word] for r, classes in self.rooms.items() if word in classes and _is_room(r, room)}
+
+    def _in_rooms(self, name: str) -> bool:
+        """Whether the name is short, or begins with a room."""
+        room = name.rpartition(".")[0]
+        return name.partition(".")[0] not in self.allow and any(_is_room(r, room) for r in self.rooms)
+
     def dotted(self, path: str) -> type:
         from slipstream.pretrained import find_class
 
@@ -81,18 +95,23 @@ class Names:
             raise InputError(f"{error}{nearest(path.rpartition('.')[2], self.choices())}") from None
 
     def short(self, name: str, expected: type) -> type:
-        found = {room: classes[name] for room, classes in self.rooms.items() if name in classes}
+        found = self.called(name)
         if not found:
-            choices = self.choices(expected) or self.choices()
+            choices, word = self.choices(expected) or self.choices(), name.rpartition(".")[2]
             raise InputError(
-                f"there is no class {name!r}.{nearest(name, choices) or nearest(name, self.choices())} "
+                f"there is no class {name!r}.{nearest(word, choices) or nearest(word, self.choices())} "
                 f"Known here: {', '.join(choices)}."
             )
         fitting = {room: c for room, c in found.items() if is_kind(c, expected)} or found
+        fitting = {room: c for room, c in fitting.items() if "." not in room} or fitting
         if len({id(c) for c in fitting.values()}) > 1:
-            paths = " or ".join(f"{c.__module__}.{c.__qualname__}" for c in fitting.values())
-            raise InputError(f"{name!r} is in several rooms; write {paths}.")
+            raise InputError(f"{name!r} is in several rooms; write {' or '.join(f'{r}.{name}' for r in fitting)}.")
         return next(iter(fitting.values()))
+
+
+def _is_room(room: str, called: str) -> bool:
+    """Whether a room, or one within it, is called so; ``""`` is every room."""
+    return not called or f".{room}".endswith(f".{called}")
 
 
 def is_kind(found: type, expected: type) -> bool:

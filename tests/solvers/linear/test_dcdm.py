@@ -386,3 +386,113 @@ def test_as_the_pressure_solver_of_a_flow_past_a_disc_it_gives_the_same_flow():
         state = stepper.start(torch.zeros(batch, 1, 2, 16, 16, dtype=torch.float64), {"speed": speed})
         found.append(stepper.advance(state, {"speed": speed})[1])
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-9)
+
+
+def aside(x):
+    """A new direction each time, and hardly one that helps."""
+    return torch.roll(x, 5, -1)
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_fallback_is_conjugate_gradients_from_where_it_begins(silent):
+    """Directions of the network are forgotten: those of conjugate gradients would not stay conjugate to them."""
+    A, patience = positive(12), 4
+    b = torch.randn(A.space, generator=seeded(20), dtype=torch.float64)
+    before = steps(DCDM(Says(aside), patience=None), A, b, patience)[-1]
+    start = b - (A.dense()[0] @ before).reshape(A.space)
+    plain = steps(DCDM(IDENTITY, 1, patience=None), A, start, 20)
+    for more in (1, 4, 20):
+        calls = []
+
+        def answer(x, calls=calls):
+            calls.append(x)
+            return aside(x) if len(calls) <= patience else torch.zeros_like(x)
+
+        method = DCDM(Says(answer if silent else aside), patience=100 if silent else patience, progress=0.99)
+        with torch.no_grad():
+            trace = method.iterate(
+                as_map(A, b[None]),
+                torch.zeros(1, b.numel(), dtype=b.dtype),
+                b.reshape(1, -1),
+                None,
+                torch.zeros(1, dtype=b.dtype),
+                patience + more,
+            )
+        assert trace.fallback == more
+        torch.testing.assert_close(trace.x[0] - before, plain[more - 1], rtol=1e-7, atol=1e-9)
+
+
+def test_a_network_that_stalls_for_one_right_hand_side_goes_on_for_the_other():
+    A, patience = positive(12), 3
+    inverse, asked = torch.linalg.inv(A.dense()[0]), []
+
+    def answer(x):
+        asked.append(len(x))
+        r, first = x[:, :1], x[:, 1:] > 0
+        good = (r.flatten(1) @ inverse.to(r)).reshape(r.shape)
+        return torch.where(first, good + 0.05 * aside(good), aside(r))
+
+    b = torch.randn(2, *A.space, generator=seeded(21), dtype=torch.float64)
+    which = torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1).expand(2, 1, *A.space)
+    method = DCDM(Says(answer, in_channels=2), patience=patience, progress=0.5, conditions=which)
+    zero, never = torch.zeros_like(b.flatten(1)), torch.zeros(2, dtype=b.dtype)
+    with torch.no_grad():
+        method.iterate(as_map(A, b), zero, b.flatten(1), None, never, 2 * patience)
+    assert asked == [2] * patience + [1] * patience
+
+
+class _Coordinates(nn.Module):
+    """One unit vector after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        y = torch.zeros_like(x)
+        y.flatten()[self.calls] = 1.0
+        self.calls += 1
+        return y
+
+
+def test_a_network_whose_steps_take_off_no_less_than_before_is_given_up_at_the_second_look():
+    """Many slow parts, each taken off by a step, under a rough part that hides them from the residual: every step takes off more than one
+    along the residual would, but the same as the step before, so there is no end in sight."""
+    slow, patience = 200, 5
+    values = torch.cat([torch.full((slow,), 1e-4, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
+    A, b = torch.diag(values), torch.cat([torch.ones(slow, dtype=torch.float64), torch.tensor([30.0]).double()])
+    method = DCDM(_Coordinates(), directions=1, patience=patience)
+    with torch.no_grad():
+        trace = method.iterate(
+            as_map(A, b[None]),
+            torch.zeros(1, slow + 1).double(),
+            b[None],
+            None,
+            torch.zeros(1).double(),
+            2 * patience + 3,
+        )
+    assert (trace.iterations, trace.fallback) == (2 * patience + 3, 3)
+
+
+@pytest.mark.parametrize("refresh", [1, 3])
+def test_a_refreshed_residual_knows_the_start(refresh):
+    A = positive(12)
+    b, x0 = torch.randn(2, *A.space, generator=seeded(22), dtype=torch.float64)
+    fresh, running = (
+        solve(A, b, x0=x0, method=DCDM(IDENTITY, patience=None, refresh=every), tol=1e-3) for every in (refresh, 0)
+    )
+    assert fresh.converged
+    left = b.reshape(-1) - A.dense()[0] @ fresh.x.reshape(-1)
+    assert float(left.norm()) <= 1e-3 * float(b.norm())
+    torch.testing.assert_close(fresh.residuals[:20], running.residuals[:20], rtol=1e-4, atol=1e-12)
+
+
+def test_rows_that_are_there_stay_as_they_are():
+    A = positive(12)
+    b = torch.randn(2, *A.space, generator=seeded(23), dtype=torch.float64).flatten(1)
+    inverse = torch.linalg.inv(A.dense()[0])
+    target = torch.tensor([1e3, 1e-6], dtype=torch.float64) * torch.linalg.vector_norm(b, dim=1)
+    with torch.no_grad():
+        trace = DCDM(IDENTITY).iterate(as_map(A, b.reshape(2, *A.space)), torch.zeros_like(b), b, None, target, 200)
+    assert not trace.x[0].any()
+    torch.testing.assert_close(trace.x[1], inverse @ b[1], rtol=1e-4, atol=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class Guess:
         self,
         network: nn.Module,
         space: tuple[int, ...],
-        conditions: Float[Tensor, "some conditions *space"] | None = None,
+        conditions: Float[Tensor, "told conditions *space"] | None = None,
         alone: Float[Tensor, "some *space"] | None = None,
     ) -> None:
         self.network, self.space, self.conditions, self.alone = network, space, conditions, alone
@@ -147,7 +149,7 @@ class DCDM(Method):
 
     def __init__(
         self,
-        network: nn.Module | str,
+        network: nn.Module | str | os.PathLike,
         directions: int | None = 2,
         patience: int | None = 5,
         progress: float = 0.1,
@@ -165,9 +167,10 @@ class DCDM(Method):
                 f"The fallback needs patience >= 1 and a direction to be conjugate to; got patience={patience}, "
                 f"directions={directions}. patience=None does without it."
             )
-        self.network, self.directions, self.patience, self.progress = network, directions, patience, progress
+        self.network = network if isinstance(network, nn.Module) else os.fspath(network)
+        self.directions, self.patience, self.progress = directions, patience, progress
         self.refresh, self.space, self.conditions = refresh, space, conditions
-        self.module: nn.Module = Pretrained.from_pretrained(network) if isinstance(network, str) else network
+        self.module: nn.Module = network if isinstance(network, nn.Module) else Pretrained.from_pretrained(network)
 
     def guess(self, A: LinearMap) -> Guess:
         """The network as a map of residuals of this system."""
