@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from _turns import Block, by_threads, pin, shortest
 
 if TYPE_CHECKING:
     from slipstream.assessment.evidence import Claim
@@ -35,9 +34,6 @@ SPEED = {(64, 1): 0.85, (128, 1): 1.2, (256, 1): 1.2, (64, 16): 1.3}
 OVERHEAD = 1.7
 """Most time a step may take relative to its transforms alone, from 128 points on."""
 RESULT = Path(__file__).parent / "results" / "spectral.json"
-
-Block = Callable[[int], object]
-"""Does as many steps as it is told."""
 
 
 def ours(n: int, steps: int) -> Any:
@@ -135,25 +131,6 @@ def their_blocks(n: int, w: Any) -> dict[str, Block]:
     }
 
 
-def shortest(blocks: dict[str, Block], seconds: float) -> dict[str, float]:
-    """Microseconds a step: the best block of each, the blocks in turn."""
-    sizes = {}
-    for name, block in blocks.items():
-        block(STEPS_A_FRAME)
-        start = time.perf_counter()
-        block(STEPS_A_FRAME)
-        sizes[name] = STEPS_A_FRAME * max(1, round(2e-3 / (time.perf_counter() - start)))
-    best = dict.fromkeys(blocks, math.inf)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for name, block in blocks.items():
-            block(2 if "20 a frame" not in name else STEPS_A_FRAME)
-            start = time.perf_counter()
-            block(sizes[name])
-            best[name] = min(best[name], (time.perf_counter() - start) / sizes[name])
-    return {name: 1e6 * t for name, t in best.items()}
-
-
 def measure(n: int, runs: int, threads: int, seconds: float) -> dict[str, Any]:
     import torch
 
@@ -171,12 +148,12 @@ def measure(n: int, runs: int, threads: int, seconds: float) -> dict[str, Any]:
             f"{n} points: the solutions differ by {difference:.1e} after {STEPS_TO_AGREE} steps; nothing was timed."
         )
     row = {"threads": threads, "num_points": n, "runs": runs, "difference": difference, "change": change}
-    return {**row, "microseconds_a_step": shortest({**mine, **their}, seconds)}
+    return {**row, "microseconds_a_step": shortest({**mine, **their}, seconds, STEPS_A_FRAME)}
 
 
 def work(threads: int, seconds: float) -> None:
     """All cases with one number of threads; one line of JSON each."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # before JAX counts the cores
+    pin(threads)
     try:
         import exponax  # noqa: F401
     except ImportError:
@@ -218,16 +195,9 @@ def main() -> None:
 
     from slipstream.assessment.evidence import PACKAGE, committed, evidence, save
 
-    commit = committed(PACKAGE, Path(__file__), dirty=arguments.dirty)
-    began, rows = time.perf_counter(), []
-    for threads in (1, 2):
-        if threads > len(os.sched_getaffinity(0)):
-            continue
-        command = [sys.executable, __file__, "--threads", str(threads), "--seconds", str(arguments.seconds)]
-        child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if child.returncode:
-            raise SystemExit(child.returncode)
-        rows += [json.loads(line) for line in child.stdout.splitlines()]
+    commit = committed(PACKAGE, Path(__file__), Path(__file__).with_name("_turns.py"), dirty=arguments.dirty)
+    began = time.perf_counter()
+    rows = by_threads(__file__, ["--seconds", str(arguments.seconds)])
     result = evidence(
         question=QUESTION,
         rows=rows,

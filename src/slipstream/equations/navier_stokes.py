@@ -89,23 +89,30 @@ class _Advection:
 
     def __init__(self, d: Spectral) -> None:
         self.modes = KeptModes(d.grid)
-        k = self.modes.small.wavenumbers(torch.float64)
-        square = sum((q**2 for q in k[1:]), k[0] ** 2)
+        k = torch.stack(torch.broadcast_tensors(*self.modes.small.wavenumbers(torch.float64)))
+        square = k.square().sum(0)
         inverse = torch.where(square > 0, 1 / square.clamp(min=1e-30), torch.zeros_like(square))
-        self._k = tuple(q.to(d.device, d.dtype) for q in k)
-        self._inverse_square = inverse.to(d.device, d.dtype)
+        project = torch.eye(3, dtype=torch.float64).reshape(3, 3, *[1] * square.ndim) - k[:, None] * k * inverse
+        kx, ky, kz = k
+        zero = torch.zeros_like(kx)
+        # Divergence of the stress, product by product: columns for uu - ww, vv - ww, uv, uw and vw; w's own is the trace.
+        rows = [[kx, zero, ky, kz, zero], [zero, ky, kx, zero, kz], [zero, zero, zero, kx, ky]]
+        divergence = torch.stack([torch.stack(row) for row in rows])
+        moved = torch.einsum("ij...,jk...->ik...", project, divergence)
+        kind = d.dtype.to_complex()
+        self._k, self._pressure = k.to(d.device, kind), (k * inverse).to(d.device, kind)
+        self._moved = (-1j * moved).to(d.device, kind).unbind(1)
 
     def _solenoidal(self, v: Tensor) -> Tensor:
-        x, y, z = v.split(1, dim=1)
-        kx, ky, kz = self._k
-        pressure = (kx * x + ky * y + kz * z) * self._inverse_square
-        return torch.cat([x - kx * pressure, y - ky * pressure, z - kz * pressure], dim=1)
+        pressure = (self._pressure * v).sum(1, keepdim=True)
+        return torch.addcmul(v, self._k, pressure, value=-1)
 
     def __call__(self, u_hat: Tensor) -> Tensor:
         u, v, w = self.modes.inverse(self._solenoidal(u_hat)).split(1, dim=1)
         ww = w * w
         products = torch.cat([u * u - ww, v * v - ww, u * v, u * w, v * w], dim=1)
-        uu, vv, uv, uw, vw = self.modes.forward(products).split(1, dim=1)
-        kx, ky, kz = self._k
-        moved = torch.cat([kx * uu + ky * uv + kz * uw, kx * uv + ky * vv + kz * vw, kx * uw + ky * vw], dim=1)
-        return self._solenoidal(moved).mul(-1j)
+        first, *others = self.modes.forward(products).split(1, dim=1)
+        total = self._moved[0] * first
+        for column, product in zip(self._moved[1:], others, strict=True):
+            total = torch.addcmul(total, column, product)
+        return total

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from slipstream.channels import Channel
 from slipstream.equations.calculus import Calculus
-from slipstream.equations.equation import Equation, Parameter
+from slipstream.equations.equation import Equation, Form, Parameter
 from slipstream.equations.spectral import Spectral
 from slipstream.equations.symbols import laplacian
 from slipstream.grids import Grid
@@ -159,9 +162,20 @@ class GrayScott(Equation):
     def nonlinear(
         self, u_hat: Shaped[Tensor, "batch channel *wavenumber"], d: Spectral, p: Parameters
     ) -> Shaped[Tensor, "batch channel *wavenumber"]:
-        a, b = d.inverse(d.kept * u_hat).split(1, dim=1)
-        eaten = d.kept * d.forward(a * b * b)
-        return torch.cat([-eaten, eaten], dim=1)
+        return self._eat(d)(u_hat, p)
+
+    def form(self, d: Spectral) -> Form:
+        return replace(super().form(d), nonlinear=self._eat(d))
+
+    @staticmethod
+    def _eat(d: Spectral) -> Callable[[Tensor, Parameters], Tensor]:
+        signed = torch.stack([-d.kept, d.kept])  # what one loses the other gains: one product comes down, once
+
+        def nonlinear(u_hat: Tensor, p: Parameters) -> Tensor:
+            a, b = d.inverse(d.kept * u_hat).split(1, dim=1)
+            return signed * d.forward(a * b * b)
+
+        return nonlinear
 
     def force(self, d: Spectral, p: Parameters) -> Shaped[Tensor, "batch channel *wavenumber"]:
         fed = (d.square == 0) * p["feed"] * d.grid.size

@@ -126,7 +126,7 @@ class SpectralStepper(Stepper):
         return replace(piece, u_hat=u_hat)
 
     def _form(self, piece: _Piece) -> Form:
-        return self._tools(piece.u_hat.real.dtype, piece.u_hat.device)[1]
+        return self._tools(piece.u_hat.dtype.to_real(), piece.u_hat.device)[1]
 
     def _chunks(self, u: Tensor) -> list[slice]:
         bytes_a_run = u[0].numel() * u.element_size()

@@ -1,0 +1,56 @@
+"""What benchmarks beside a compiled rival share: both in one process, in turn, and a process for each number of threads."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Block = Callable[[int], Any]
+"""Does as many steps as it is told."""
+
+
+def shortest(blocks: dict[str, Block], seconds: float, unit: int = 1) -> dict[str, float]:
+    """Microseconds a step: the best block of each, the blocks in turn.
+
+    Blocks are some milliseconds long, in multiples of `unit` steps; those named "a frame" cannot do less than `unit` at a time.
+    """
+    sizes = {}
+    for name, block in blocks.items():
+        block(unit)
+        start = time.perf_counter()
+        block(unit)
+        sizes[name] = unit * max(1, round(2e-3 / (time.perf_counter() - start)))
+    best = dict.fromkeys(blocks, math.inf)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for name, block in blocks.items():
+            block(unit if "a frame" in name else 2)
+            start = time.perf_counter()
+            block(sizes[name])
+            best[name] = min(best[name], (time.perf_counter() - start) / sizes[name])
+    return {name: 1e6 * t for name, t in best.items()}
+
+
+def pin(threads: int) -> None:
+    """Keep this process to so many cores: to be called before the rival counts them."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def by_threads(script: str, arguments: Sequence[str], counts: Sequence[int] = (1, 2)) -> list[dict[str, Any]]:
+    """The lines of JSON that a script prints with ``--threads``, one process after the other, as far as there are cores."""
+    rows: list[dict[str, Any]] = []
+    for threads in counts:
+        if threads > len(os.sched_getaffinity(0)):
+            continue
+        command = [sys.executable, script, "--threads", str(threads), *arguments]
+        child = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        if child.returncode:
+            raise SystemExit(child.returncode)
+        rows += [json.loads(line) for line in child.stdout.splitlines()]
+    return rows
