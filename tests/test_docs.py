@@ -97,6 +97,9 @@ def test_the_page_of_benchmarks_says_what_was_missed_and_why(script, monkeypatch
     assert text.startswith("## Wide networks: do they help?\n\n**Is wide better?**\n\n1 of 2 claims hold.")
     assert "| **fails** | Wide is free. | effect | inf | at most 0.5 |" in text
     assert text.index("It costs.") < text.index("Commit: `0123456789ab`")
+    assert "![" not in text
+    (script.parent / "results" / "wide.png").write_bytes(b"a picture")
+    assert "![What was measured](images/benchmarks/wide.png)" in "\n".join(section(script))
 
 
 @pytest.mark.parametrize("result", sorted(ROOT.glob("benchmarks/results/*.json")), ids=lambda p: p.stem)

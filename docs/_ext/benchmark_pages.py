@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 from method_pages import measured, verdicts
@@ -26,6 +27,8 @@ def section(script: Path) -> list[str]:
         lines += [f"**{found['question']}**", "", *verdicts(found)]
     else:
         lines += ["It **has not been run** on this version.", ""]
+    if result.with_suffix(".png").exists():
+        lines += [f"![What was measured](images/benchmarks/{script.stem}.png)", ""]
     if remarks.exists():
         lines += [remarks.read_text().strip(), ""]
     if result.exists():
@@ -36,6 +39,12 @@ def section(script: Path) -> list[str]:
 def write(app) -> None:
     folder = Path(app.srcdir).parent / "benchmarks"
     scripts = sorted(folder.glob("[a-z]*.py")) if folder.is_dir() else []
+    pictures = Path(app.srcdir) / "images" / "benchmarks"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for script in scripts:
+        picture = folder / "results" / f"{script.stem}.png"
+        if picture.exists():
+            shutil.copyfile(picture, pictures / picture.name)
     text = "\n".join(["# Benchmarks", "", INTRODUCTION, "", *(line for s in scripts for line in section(s))])
     path = Path(app.srcdir) / "benchmarks.md"
     if not path.exists() or path.read_text() != text:

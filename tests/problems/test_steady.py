@@ -24,6 +24,7 @@ from slipstream.pretrained import describe, rebuild
 from slipstream.problems import (
     DarcyColumn,
     DarcyFlow,
+    ElasticBlock,
     LognormalMedium,
     MultiScaleMedium,
     PoissonPotential,
@@ -54,6 +55,7 @@ CASES: dict[str, Callable[[], SteadyLinear]] = {
     "column-lognormal": lambda: DarcyColumn(16, LognormalMedium(modes=30)),
     "waves-open": lambda: WaveScattering(16, frequency=(0.7, 1.2)),
     "waves-closed": lambda: WaveScattering(16, frequency=1.0, boundary="dirichlet", absorption=0.1),
+    "block": lambda: ElasticBlock(12, LognormalMedium(median=3.0, deviation=0.5, modes=30), refine=2),
     "waves-3d": lambda: WaveScattering(8, frequency=0.5, num_dims=3, refine=1, width=0.2),
 }
 
@@ -69,7 +71,7 @@ def exact(parameters):
 
 def on_own_grid(problem, parameters, tolerance=1e-10):
     """The solution of the system on the problem's own grid."""
-    setting = Setting(problem.grid.shape[0], 0, Solved(*problem.way, tolerance))
+    setting = Setting(problem.fast_setting.num_points, 0, Solved(*problem.way, tolerance))
     runs = len(next(iter(parameters.values())))
     return problem.solver(setting)(torch.empty(runs, 0, len(problem.channels), *problem.grid.shape), parameters)
 
@@ -109,12 +111,12 @@ def test_the_stepper_solves_the_system_of_the_problem(problem):
     left = problem.residual(u, p)
     assert float(left.norm()) < 1e-9 * float(b.norm())
     # And the system is what a sparse matrix of it says, solved by somebody else.
-    x = torch.from_numpy(A.matrix(1).toarray() @ _flat(u[1:, 0]).numpy())
+    x = torch.from_numpy(A.matrix(1).toarray() @ _flat(u[1:, 0], b).numpy())
     assert torch.allclose(x, b[1].flatten(), atol=1e-8 * float(b.abs().max()))
 
 
-def _flat(u):
-    return (torch.complex(u[:, 0], u[:, 1]) if u.shape[1] == 2 else u[:, 0]).flatten()
+def _flat(u, b):
+    return (torch.complex(u[:, 0], u[:, 1]) if b.is_complex() else u).flatten()
 
 
 def test_the_ladder_grows_better_with_its_points(problem):
@@ -358,12 +360,12 @@ def test_the_flat_preconditioner_needs_as_many_iterations_as_the_contrast_says()
         solve(A.matrix(0), b[0].flatten(), method=CG(), preconditioner=Flat())
 
 
-@pytest.mark.parametrize("name", ["darcy-smooth", "waves-open"])
+@pytest.mark.parametrize("name", ["darcy-smooth", "waves-open", "block"])
 def test_gradients_reach_the_medium(name):
     problem = CASES[name]()
     p = exact(problem.sample(2, seed=1)[1])
     field = problem.fields[0]
-    stepper = problem.solver(Setting(problem.grid.shape[0], 0, Solved(*problem.way, 1e-9)))
+    stepper = problem.solver(Setting(problem.fast_setting.num_points, 0, Solved(*problem.way, 1e-9)))
     direction = torch.randn(p[field].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def loss(t):
@@ -379,7 +381,7 @@ def test_gradients_reach_the_medium(name):
     assert float(gradient) == pytest.approx(float(difference), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["darcy-two-phase", "waves-closed", "column-lognormal"])
+@pytest.mark.parametrize("name", ["darcy-two-phase", "waves-closed", "column-lognormal", "block"])
 def test_the_system_residual_vanishes_for_the_solution_and_measures_the_error(name):
     problem = CASES[name]()
     _, parameters = problem.sample(3, seed=1)

@@ -103,3 +103,44 @@ class Helmholtz(SteadyEquation):
         turned = torch.cat([v - p["absorption"] * w, w + p["absorption"] * v], dim=1)
         force = torch.cat([p["source"], torch.zeros_like(p["source"])], dim=1)
         return -d.laplace(u) - d.multiply(squared, turned) - force
+
+
+class StaticElasticity(SteadyEquation):
+    r"""An elastic solid at rest that no force but those on its sides deforms.
+
+    .. math:: -\nabla \cdot \sigma = 0, \qquad \sigma = \lambda\,(\nabla \cdot u)\,I + \mu\,(\nabla u + \nabla u^T), \qquad
+        \lambda = \frac{E \nu}{(1 + \nu)(1 - 2 \nu)},\ \ \mu = \frac{E}{2 (1 + \nu)}
+
+    Channels: displacement along x and y (m), in plane strain.
+    Behaviour: soft parts take up the deformation, stiff ones move as they are; the nearer nu comes to 1/2, the less volumes change.
+
+    Parameters
+    ----------
+    poisson_ratio : nu, the same everywhere. pull, shear : tractions on the loaded side, GPa, across and along it; the equation inside
+        knows nothing of them. The field ``modulus``, E > 0, GPa, comes with every run.
+    """
+
+    latex = r"-\nabla \cdot \sigma(u) = 0"
+
+    def __init__(self, poisson_ratio: float = 0.3, pull: float = 0.01, shear: float = 0.0) -> None:
+        self.poisson_ratio, self.pull, self.shear = poisson_ratio, pull, shear
+        self.channels = (Channel("displacement_x", "m"), Channel("displacement_y", "m"))
+        self.parameters = {
+            "modulus": Parameter("GPa", low=0.0),
+            "poisson_ratio": Parameter("", poisson_ratio, low=-1.0, high=0.5),
+            "pull": Parameter("GPa", pull),
+            "shear": Parameter("GPa", shear),
+        }
+
+    def residual(
+        self, u: Float[Tensor, "batch channel *space"], d: Calculus, p: Parameters
+    ) -> Float[Tensor, "batch channel *space"]:
+        ratio = p["poisson_ratio"]
+        second = p["modulus"] / (2 * (1 + ratio))
+        first = 2 * second * ratio / (1 - 2 * ratio)
+        along = [d.derivative(u, i) for i in range(2)]
+        grown = along[0][:, :1] + along[1][:, 1:]
+        sheared = d.multiply(second, along[1][:, :1] + along[0][:, 1:])
+        stress = [d.multiply(first, grown) + d.multiply(2 * second, along[i][:, i : i + 1]) for i in range(2)]
+        rows = ([stress[0], sheared], [sheared, stress[1]])
+        return -torch.cat([d.div(torch.cat(row, dim=1)) for row in rows], dim=1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from slipstream.errors import InputError
+from slipstream.grids import Grid
 from slipstream.objectives.objective import Loss, Objective
 from slipstream.problems.elliptic import SteadyLinear
 from slipstream.solvers.linear.diffusion import Diffusion
@@ -66,7 +69,8 @@ class SystemResidual(Objective):
 
 def _laplacian(problem: SteadyLinear, like: Tensor):
     """Inverse of the shifted Laplacian on this grid, for rows of fields."""
-    grid = problem.grid
+    # A norm may take points on the ends of an axis as if they lay half a cell inside.
+    grid = Grid(tuple(replace(a, centred=True) for a in problem.grid.axes))
     one = torch.ones(1, *grid.shape, dtype=like.dtype, device=like.device)
     plain = Diffusion(one, grid, problem.walls, shift=1.0 / max(grid.extent) ** 2)
     return FastPoisson().build(FunctionMap(plain, plain.space, one.dtype, one.device))

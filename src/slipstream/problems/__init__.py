@@ -1,6 +1,7 @@
 """Which: ready-made problems."""
 
 from slipstream.problems.active_fluid import ActiveTurbulence
+from slipstream.problems.block import ElasticBlock
 from slipstream.problems.burgers import SteepeningWaves
 from slipstream.problems.custom import Custom
 from slipstream.problems.darcy import DarcyColumn, DarcyFlow
@@ -47,6 +48,7 @@ __all__ = [
     "DarcyFlow",
     "DecayingFlow",
     "DiffusionSorption",
+    "ElasticBlock",
     "ElasticWaves",
     "FlameSlope",
     "FlameSurface",

@@ -8,6 +8,7 @@ from slipstream.solvers.filtered import CutOff, FilteredStepper, Gaussian
 from slipstream.solvers.lines import HEUN, RK4, SSPRK3, Explicit, LinesStepper
 from slipstream.solvers.macro import Conduction
 from slipstream.solvers.moving_source import MovingSourceStepper
+from slipstream.solvers.nodal import NodalStepper
 from slipstream.solvers.ode import OdeStepper
 from slipstream.solvers.pairs import BS32, DOPRI5, TSIT5, Method, Pair
 from slipstream.solvers.pressure import BoxInverse
@@ -84,6 +85,7 @@ __all__ = [
     "LinesStepper",
     "Method",
     "MovingSourceStepper",
+    "NodalStepper",
     "OdeStepper",
     "Pair",
     "ProjectionStepper",
