@@ -118,8 +118,9 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(4.6 * len(names), 4.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         mine = of(rows, name)
-        front = sorted((r["seconds_a_unit"], r["error"]) for r in mine if r["pareto"])
-        axes.plot(*zip(*front, strict=True), color=LIGHT["accent"], lw=1.4, drawstyle="steps-post", zorder=2)
+        front = sorted((r["seconds_a_unit"], r["error"]) for r in mine if r["pareto"] and r["counts"])
+        if front:
+            axes.plot(*zip(*front, strict=True), color=LIGHT["accent"], lw=1.4, drawstyle="steps-post", zorder=2)
         for i, scheme in enumerate(dict.fromkeys(row["scheme"] for row in mine)):
             style = {"marker": "osD^v<>P"[i % 8], "ls": "", "ms": 4.5, "color": LIGHT[f"c{i % 5 + 1}"], "zorder": 3}
             for counts in (True, False):

@@ -84,7 +84,7 @@ class Names:
     def _in_rooms(self, name: str) -> bool:
         """Whether the name is short, or begins with a room."""
         room = name.rpartition(".")[0]
-        return name.partition(".")[0] not in self.allow and any(_is_room(r, room) for r in self.rooms)
+        return not room or (name.partition(".")[0] not in self.allow and any(_is_room(r, room) for r in self.rooms))
 
     def dotted(self, path: str) -> type:
         from slipstream.pretrained import find_class
