@@ -1,15 +1,20 @@
-"""What benchmarks beside a compiled rival share: both in one process, in turn, and a process for each number of threads."""
+"""What benchmarks beside a compiled rival share: both in one process, in turn, a process for each number of threads, and one result."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slipstream.assessment.evidence import Claim
 
 Block = Callable[[int], Any]
 """Does as many steps as it is told."""
@@ -54,3 +59,42 @@ def by_threads(script: str, arguments: Sequence[str], counts: Sequence[int] = (1
             raise SystemExit(child.returncode)
         rows += [json.loads(line) for line in child.stdout.splitlines()]
     return rows
+
+
+def run(
+    script: Path,
+    question: str,
+    work: Callable[[int, float], None],
+    claims: Callable[[list[dict[str, Any]]], Iterable[Claim]],
+    packages: Sequence[str],
+) -> None:
+    """The command line of such a benchmark: ``work(threads, seconds)`` prints rows in processes of its own; result and claims are saved."""
+    parser = argparse.ArgumentParser(description=question)
+    parser.add_argument("--seconds", type=float, default=20.0, help="a case")
+    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
+    )
+    arguments = parser.parse_args()
+    if arguments.threads:
+        pin(arguments.threads)
+        return work(arguments.threads, arguments.seconds)
+
+    from slipstream.assessment.evidence import PACKAGE, committed, evidence, save
+
+    commit = committed(PACKAGE, script, Path(__file__), dirty=arguments.dirty)
+    began = time.perf_counter()
+    rows = by_threads(str(script), ["--seconds", str(arguments.seconds)])
+    minutes = (time.perf_counter() - began) / 60
+    result = evidence(
+        question=question,
+        rows=rows,
+        claims=claims(rows),
+        seeds=[0],
+        minutes=minutes,
+        commit=commit,
+        packages=packages,
+    )
+    save(script.parent / "results" / f"{script.stem}.json", result)
+    for entry in [*result["rows"], *result["claims"]]:
+        print(json.dumps(entry))

@@ -12,15 +12,13 @@ compiled, whole; over several runs they are mapped by `jax.vmap`.
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _turns import Block, by_threads, pin, shortest
+from _turns import Block, run, shortest
 
 if TYPE_CHECKING:
     from slipstream.assessment.evidence import Claim
@@ -31,7 +29,6 @@ QUESTION = (
 STEPS_TO_AGREE, AGREEMENT = 50, 1e-5
 SPEED = {1: 0.9, 16: 1.3}
 """Least speed relative to Exponax, by the number of runs; a physical state in and out of every step."""
-RESULT = Path(__file__).parent / "results" / "catalogue.json"
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,6 @@ def measure(name: str, runs: int, threads: int, seconds: float) -> dict[str, Any
 
 def work(threads: int, seconds: float) -> None:
     """All cases with one number of threads; one line of JSON each."""
-    pin(threads)
     try:
         import exponax  # noqa: F401
     except ImportError:
@@ -196,35 +192,5 @@ def claims(rows: list[dict[str, Any]]) -> Iterator[Claim]:
         yield Claim(f"{where}: at least {bar} times the speed of Exponax.", "effect", speed, bar, "at least")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=QUESTION)
-    parser.add_argument("--seconds", type=float, default=20.0, help="a case")
-    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
-    )
-    arguments = parser.parse_args()
-    if arguments.threads:
-        return work(arguments.threads, arguments.seconds)
-
-    from slipstream.assessment.evidence import PACKAGE, committed, evidence, save
-
-    commit = committed(PACKAGE, Path(__file__), Path(__file__).with_name("_turns.py"), dirty=arguments.dirty)
-    began = time.perf_counter()
-    rows = by_threads(__file__, ["--seconds", str(arguments.seconds)])
-    result = evidence(
-        question=QUESTION,
-        rows=rows,
-        claims=claims(rows),
-        seeds=[0],
-        minutes=(time.perf_counter() - began) / 60,
-        commit=commit,
-        packages=["exponax", "jax", "jaxlib"],
-    )
-    save(RESULT, result)
-    for entry in [*result["rows"], *result["claims"]]:
-        print(json.dumps(entry))
-
-
 if __name__ == "__main__":
-    main()
+    run(Path(__file__), QUESTION, work, claims, ["exponax", "jax", "jaxlib"])

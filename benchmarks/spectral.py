@@ -10,15 +10,13 @@ machine does hits both alike. Steps of Exponax are compiled, whole; over several
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _turns import Block, by_threads, pin, shortest
+from _turns import Block, run, shortest
 
 if TYPE_CHECKING:
     from slipstream.assessment.evidence import Claim
@@ -33,7 +31,6 @@ SPEED = {(64, 1): 0.85, (128, 1): 1.2, (256, 1): 1.2, (64, 16): 1.3}
 """(points, runs): least speed relative to Exponax, a physical state in and out of every step."""
 OVERHEAD = 1.7
 """Most time a step may take relative to its transforms alone, from 128 points on."""
-RESULT = Path(__file__).parent / "results" / "spectral.json"
 
 
 def ours(n: int, steps: int) -> Any:
@@ -153,7 +150,6 @@ def measure(n: int, runs: int, threads: int, seconds: float) -> dict[str, Any]:
 
 def work(threads: int, seconds: float) -> None:
     """All cases with one number of threads; one line of JSON each."""
-    pin(threads)
     try:
         import exponax  # noqa: F401
     except ImportError:
@@ -182,35 +178,5 @@ def claims(rows: list[dict[str, Any]]) -> Iterator[Claim]:
             yield Claim(f"{case}: at most {OVERHEAD} times its transforms.", "effect", over, OVERHEAD, "at most")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=QUESTION)
-    parser.add_argument("--seconds", type=float, default=20.0, help="a case")
-    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
-    )
-    arguments = parser.parse_args()
-    if arguments.threads:
-        return work(arguments.threads, arguments.seconds)
-
-    from slipstream.assessment.evidence import PACKAGE, committed, evidence, save
-
-    commit = committed(PACKAGE, Path(__file__), Path(__file__).with_name("_turns.py"), dirty=arguments.dirty)
-    began = time.perf_counter()
-    rows = by_threads(__file__, ["--seconds", str(arguments.seconds)])
-    result = evidence(
-        question=QUESTION,
-        rows=rows,
-        claims=claims(rows),
-        seeds=[0],
-        minutes=(time.perf_counter() - began) / 60,
-        commit=commit,
-        packages=["exponax", "jax", "jaxlib"],
-    )
-    save(RESULT, result)
-    for entry in [*result["rows"], *result["claims"]]:
-        print(json.dumps(entry))
-
-
 if __name__ == "__main__":
-    main()
+    run(Path(__file__), QUESTION, work, claims, ["exponax", "jax", "jaxlib"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from slipstream.errors import ForeignCode, InputError, SlipstreamError, StoreError
 from slipstream.operators import FNO, UNet
-from slipstream.pretrained import CONFIG, WEIGHTS, Pretrained
+from slipstream.pretrained import CONFIG, MEMORY, WEIGHTS, Pretrained, _Bounded
 from slipstream.problems import KolmogorovFlow
 from slipstream.steppers import Autoregressive
 
@@ -102,7 +103,8 @@ def an_array(kind: str) -> dict:
     return {"tensor": [1, 2], "of": kind}
 
 
-PROGRAM = {"class": "slipstream.data.live.Program", "arguments": {"command": ["touch", "sprung"]}}
+PROGRAM = {"class": "slipstream.data.live.programs.Programs", "arguments": {"command": ["touch", "sprung"]}}
+RENAMED = {"class": "slipstream.assessment.verification.Store", "arguments": {}}
 NESTED = '{"padding": ' + "[" * 900 + "]" * 900 + "}"
 OUTSIDE = {"class": "subprocess.Popen", "arguments": {"args": ["touch", "sprung"]}}
 LARGE = "far more memory than its weights take"
@@ -135,8 +137,9 @@ CASES = {
     "a tensor of 10^15 numbers": (weights(header("{" + tensor("a", 10**15) + "}")), StoreError, "is damaged"),
     "tensors that overlap": (weights(header("{" + tensor("a", 1) + ", " + tensor("b", 1) + "}") + b"abcd"), StoreError, "is damaged"),
     "a terabyte of nothing": (sparse, StoreError, "is damaged"),
-    "a folder for the description": (a_folder_for(CONFIG), StoreError, "could not be read"),
-    "a folder for the weights": (a_folder_for(WEIGHTS), StoreError, "could not be read"),
+    "a program by another name": (arguments(padding=RENAMED), ForeignCode, "no part of a model"),
+    "a folder for the description": (a_folder_for(CONFIG), StoreError, "model.json could not be read"),
+    "a folder for the weights": (a_folder_for(WEIGHTS), StoreError, "model.safetensors could not be read"),
 }  # fmt: skip
 
 
@@ -163,6 +166,48 @@ def test_one_clear_error_and_neither_program_nor_memory(case, tmp_path, monkeypa
     assert isinstance(caught.value, kind)
     assert len(str(caught.value)) < 1000
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.eye(10**6),
+        lambda: torch.zeros(size=(10**6, 10**6)),
+        lambda: torch.full((10**6, 10**6), 3),
+        lambda: torch.zeros(3).new_empty(10**6, 10**6),
+        lambda: torch.zeros(3).new_full((10**6, 10**6), 0.0),
+        lambda: torch.zeros(10**4).repeat(10**4),
+        lambda: torch.arange(end=10**12),
+        lambda: torch.arange(10**6)[:, None] * torch.arange(10**6),
+        lambda: [torch.empty(10**7) for _ in range(10)],
+        lambda: [torch.zeros(1) for _ in range(10**4)],
+    ],
+)
+def test_what_takes_memory_is_refused_before_it_does(make):
+    with _Bounded({}, MEMORY), pytest.raises(InputError, match=LARGE):
+        make()
+
+
+def test_small_tensors_are_made_as_ever():
+    with _Bounded({}, MEMORY):
+        found = (
+            torch.eye(3),
+            torch.full((2,), 10**9),
+            torch.zeros(2).new_full((2, 2), 10**9),
+            torch.ones(2).repeat(2, 3),
+        )
+    assert [tuple(t.shape) for t in found] == [(3, 3), (2,), (2, 2), (2, 6)]
+
+
+def test_more_memory_is_allowed_when_asked(tmp_path):
+    """As the error says."""
+    model = FNO(n_modes=(4,), hidden_channels=4, n_layers=1)
+    folder = model.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=LARGE) as caught:
+        Pretrained.from_pretrained(folder, memory=-(10**6))
+    (enough,) = re.findall(r"memory=(\d+)", str(caught.value))
+    again = Pretrained.from_pretrained(folder, memory=int(enough))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
 def test_a_wide_model_with_its_weights_comes_back(tmp_path):

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ from slipstream.errors import ForeignCode, InputError, ShapeError, StoreError
 FORMAT = 1
 CODE = tuple(f"slipstream.{room}." for room in ("app", "data", "training"))
 """Rooms whose objects start programs or write files: no part of a model."""
+MEMORY = 2**27
+"""Bytes that a model may take beside what its weights account for: constant tables of its domain are not on disk."""
 Model = TypeVar("Model", bound="Pretrained")
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
 
@@ -125,55 +127,76 @@ def _dtype(name: Any) -> torch.dtype:
     return found
 
 
-def _names(description: Any) -> Iterator[str]:
+def _names(description: Any) -> Iterator[Any]:
     """Every class that a description would make."""
     for value in description.values() if isinstance(description, dict) else description:
         if isinstance(value, (dict, list)):
             yield from _names(value)
     if isinstance(description, dict) and set(description) in ({"factory", "arguments"}, {"class", "arguments"}):
-        yield str(description.get("factory", description.get("class")))
+        yield description.get("factory", description.get("class"))
 
 
 class _Bounded(TorchFunctionMode):
     """Refuses tensors that no model of so many weights needs, before their memory is asked for."""
 
-    NUMBERS, TENSORS = 2**25, 3000
-    """What a description may ask for besides its weights: constant tables of a domain are not on disk."""
-    SHAPES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
-    LENGTHS = (torch.arange, torch.linspace, torch.randperm, torch.eye)
+    TENSORS = 3000
+    """That may be made beside 100 a weight: layers upon layers of nothing take no memory, but time."""
+    MADE = frozenset(
+        {"empty", "zeros", "ones", "full", "rand", "randn", "eye", "new_empty", "new_zeros", "new_ones", "new_full"}
+    )
+    COUNTED = frozenset({"arange", "linspace", "randperm"})
+    COPIED = frozenset({"repeat", "tile"})
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], memory: int) -> None:
         super().__init__()
-        self.numbers = self.NUMBERS + 8 * sum(w.numel() for w in weights.values())
+        self.numbers = memory // 4 + 8 * sum(w.numel() for w in weights.values())
         self.tensors = self.TENSORS + 100 * len(weights)
         self.made = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in self.SHAPES or func in self.LENGTHS:
-            told = kwargs.get("size", args[0] if args and isinstance(args[0], (list, tuple)) else args)
-            asked = max((abs(n) for n in told), default=0) if func in self.LENGTHS else math.prod(told)
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
+        tensors = [t for a in args for t in (a if isinstance(a, (list, tuple)) else [a]) if isinstance(t, Tensor)]
+        if name in self.MADE | self.COUNTED | self.COPIED:
+            asked = self._asked(name, [a for a in args if not isinstance(a, Tensor)], kwargs)
+            asked *= tensors[0].numel() if name in self.COPIED else 1
             self.made += asked
             self.tensors -= 1
         else:
-            inside = [t for a in args for t in (a if isinstance(a, (list, tuple)) else [a]) if isinstance(t, Tensor)]
             try:
-                asked = math.prod(torch.broadcast_shapes(*(t.shape for t in inside)))
+                asked = math.prod(torch.broadcast_shapes(*(t.shape for t in tensors)))
             except RuntimeError:  # a product, a gather ...: its operands are there already
                 asked = 0
         if max(asked, self.made) > self.numbers or self.tensors < 0:
-            raise InputError("it would need far more memory than its weights take on disk")
+            raise InputError(
+                "it would need far more memory than its weights take on disk. "
+                f"If you trust it, allow more: memory={8 * max(asked, self.made)}."
+            )
         return func(*args, **kwargs)
 
+    def _asked(self, name: str, told: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+        """Numbers in a tensor that is made from a size, or from a length."""
+        given = [v for k, v in kwargs.items() if k in ("size", "end", "steps", "n", "m", "repeats", "dims")]
+        sizes = [*told, *given]
+        if name in self.COUNTED:
+            return int(max((abs(n) for n in sizes), default=0))
+        whole = next((n for n in sizes if isinstance(n, (list, tuple))), None)
+        if whole is None:  # one number an axis
+            whole = [n for n in sizes if isinstance(n, int)]
+            whole = whole * 2 if name == "eye" and len(whole) == 1 else whole
+        return math.prod(whole)
 
-def _build(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], allow: Iterable[str]) -> Any:
+
+def _build(
+    folder: Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], allow: Iterable[str], memory: int
+) -> Any:
     """The model that a description tells of, its weights yet to be filled in."""
     description = {"class": config.get("class", ""), "arguments": config.get("arguments", {})}
     try:
         for path in _names(description):
-            if path.startswith(CODE) and not any(path.startswith(f"{p}.") for p in allow):
+            found = path_of(find_class(path, allow))  # where it is at home, whatever the description calls it
+            if found.startswith(CODE) and not any(found.startswith(f"{p}.") for p in allow):
                 raise ForeignCode(f"{path!r} in {folder / CONFIG} is no part of a model: making it could run programs.")
-        with _Bounded(weights):
+        with _Bounded(weights, memory):
             return rebuild(description, allow)
     except (InputError, ShapeError) as error:
         raise InputError(f"{folder / CONFIG} describes no model that can be made: {error}") from None
@@ -226,36 +249,41 @@ class Pretrained(nn.Module):
         return folder
 
     @classmethod
-    def from_pretrained(cls: type[Model], folder: str | os.PathLike, allow: Iterable[str] = ()) -> Model:
-        """Read what `save_pretrained` wrote. Classes outside slipstream need their package in `allow`."""
+    def from_pretrained(
+        cls: type[Model], folder: str | os.PathLike, allow: Iterable[str] = (), memory: int = MEMORY
+    ) -> Model:
+        """Read what `save_pretrained` wrote. Classes outside slipstream need their package in `allow`.
+
+        `memory` is how many bytes the model may take beside eight times its weights: more for large domains, if you trust the folder.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        folder = Path(folder)
+        folder, file = Path(folder), CONFIG
         try:
             config = json.loads((folder / CONFIG).read_text())
+            file = WEIGHTS
             state = load_file(folder / WEIGHTS)
-            with open(folder / WEIGHTS, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            with open(folder / WEIGHTS, "rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
         except FileNotFoundError:
-            missing = next((n for n in (CONFIG, WEIGHTS) if not (folder / n).exists()), WEIGHTS)
-            raise StoreError(f"{folder} is no saved model: {missing} is missing.") from None
+            raise StoreError(f"{folder} is no saved model: {file} is missing.") from None
         except SafetensorError as error:
             raise StoreError(f"{folder / WEIGHTS} is damaged: {error}.") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise StoreError(f"{folder / CONFIG} could not be read: {error}.") from None
+            raise StoreError(f"{folder / file} could not be read: {error}.") from None
         found = config.get("format") if isinstance(config, dict) else None
         if not isinstance(found, int) or found > FORMAT:
             raise StoreError(
                 f"{folder} has format {found!r}; this slipstream knows formats up to {FORMAT}. Upgrade slipstream to read it."
             )
-        model = _build(folder, config, state, allow)
+        model = _build(folder, config, state, allow, memory)
         if not isinstance(model, cls):
             raise InputError(f"{folder} holds a {type(model).__name__}, not a {cls.__name__}.")
         differ = model.state_dict().keys() ^ state.keys()
         if differ:
             raise StoreError(f"{folder / WEIGHTS} does not fit {type(model).__name__}: {sorted(differ)[:5]} differ.")
-        broken = [k for k, v in state.items() if k in dict(model.named_parameters()) and not torch.isfinite(v).all()]
+        broken = [k for k, _ in model.named_parameters() if not torch.isfinite(state[k]).all()]
         if broken:
             raise StoreError(
                 f"{folder / WEIGHTS} holds weights that are not finite: {broken[:5]}; take an earlier copy."

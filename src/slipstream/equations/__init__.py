@@ -17,8 +17,8 @@ from slipstream.equations.calculus import Calculus
 from slipstream.equations.closures import SmagorinskyFlow, SmagorinskyVorticity
 from slipstream.equations.conservation import BurgersLaw, TransportLaw
 from slipstream.equations.differences import FiniteDifferences
-from slipstream.equations.elasticity import LinearElasticity
-from slipstream.equations.elliptic import Darcy, Helmholtz, Poisson, StaticElasticity, SteadyEquation
+from slipstream.equations.elasticity import LinearElasticity, StaticElasticity
+from slipstream.equations.elliptic import Darcy, Helmholtz, Poisson, SteadyEquation
 from slipstream.equations.equation import Equation, Parameter
 from slipstream.equations.euler import Euler
 from slipstream.equations.flow import DiagonalForcing, Forcing, ShearForcing, VorticityFlow

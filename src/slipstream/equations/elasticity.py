@@ -1,4 +1,4 @@
-"""Waves in elastic solids: of pressure, which run ahead, and of shear."""
+"""Elastic solids: waves of pressure, which run ahead, and of shear; and solids at rest under load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from slipstream.channels import Channel
 from slipstream.equations.calculus import Calculus
+from slipstream.equations.elliptic import SteadyEquation
 from slipstream.equations.equation import Equation, Form, Parameter
 from slipstream.equations.spectral import Spectral
 from slipstream.errors import InputError
@@ -63,26 +64,12 @@ class LinearElasticity(Equation):
         mu = p["shear_speed"].square()
         return p["pressure_speed"].square() - 2 * mu, mu
 
-    def strain(self, x: Float[Tensor, "batch dim *space"], d: Calculus) -> list[list[Tensor]]:
-        """Symmetric part of the gradient of a displacement: a (batch, 1, *space) for each pair of axes."""
-        n = self.num_dims
-        slope = [d.derivative(x, i) for i in range(n)]
-        return [[0.5 * (slope[i][:, j : j + 1] + slope[j][:, i : i + 1]) for j in range(n)] for i in range(n)]
-
     def rate(
         self, u: Float[Tensor, "batch channel *space"], d: Calculus, p: Parameters
     ) -> Float[Tensor, "batch channel *space"]:
         n = self.num_dims
         x, v = u[:, :n], u[:, n:]
-        first, second = self.moduli(p)
-        strain = self.strain(x, d)
-        grown = sum((strain[i][i] for i in range(1, n)), strain[0][0])
-        pull = []
-        for i in range(n):
-            stress = [_times(d, 2 * second, strain[i][j]) for j in range(n)]
-            stress[i] = stress[i] + _times(d, first, grown)
-            pull.append(sum((d.derivative(stress[j], j) for j in range(1, n)), d.derivative(stress[0], 0)))
-        return torch.cat([v, torch.cat(pull, dim=1) - p["damping"] * v], dim=1)
+        return torch.cat([v, traction(strain(x, d), *self.moduli(p), d) - p["damping"] * v], dim=1)
 
     def form(self, d: Spectral) -> Form:
         """Displacements and velocities of each wave turn into each other: one small matrix a wavenumber, exact in a uniform solid."""
@@ -140,9 +127,9 @@ class LinearElasticity(Equation):
 
         def energy(u: Tensor, d: Calculus, p: Parameters) -> Tensor:
             first, second = self.moduli(p)
-            strain = self.strain(u[:, :n], d)
-            grown = sum((strain[i][i] for i in range(1, n)), strain[0][0])
-            squares = sum(e.square() for row in strain for e in row)
+            strained = strain(u[:, :n], d)
+            squares = sum(e.square() for row in strained for e in row)
+            grown = _trace(strained)
             density = 0.5 * (u[:, n:].square().sum(1, keepdim=True) + first * grown.square()) + second * squares
             return density.flatten(1).mean(-1)
 
@@ -150,6 +137,64 @@ class LinearElasticity(Equation):
             return u[:, n:].flatten(2).mean(-1).sum(-1)
 
         return {"energy": energy, "momentum": momentum}
+
+
+class StaticElasticity(SteadyEquation):
+    r"""An elastic solid at rest that no force but those on its sides deforms.
+
+    .. math:: -\nabla \cdot \sigma = 0, \qquad \sigma = \lambda\,(\nabla \cdot u)\,I + \mu\,(\nabla u + \nabla u^T), \qquad
+        \lambda = \frac{E \nu}{(1 + \nu)(1 - 2 \nu)},\ \ \mu = \frac{E}{2 (1 + \nu)}
+
+    Channels: displacement along x and y (m), in plane strain.
+    Behaviour: soft parts take up the deformation, stiff ones move as they are; the nearer nu comes to 1/2, the less volumes change.
+
+    Parameters
+    ----------
+    poisson_ratio : nu, the same everywhere. pull, shear : tractions on the loaded side, GPa, across and along it; the equation inside
+        knows nothing of them. The field ``modulus``, E > 0, GPa, comes with every run.
+    """
+
+    latex = r"-\nabla \cdot \sigma(u) = 0"
+
+    def __init__(self, poisson_ratio: float = 0.3, pull: float = 0.01, shear: float = 0.0) -> None:
+        self.poisson_ratio, self.pull, self.shear = poisson_ratio, pull, shear
+        self.channels = (Channel("displacement_x", "m"), Channel("displacement_y", "m"))
+        self.parameters = {
+            "modulus": Parameter("GPa", low=0.0),
+            "poisson_ratio": Parameter("", poisson_ratio, low=-1.0, high=0.5),
+            "pull": Parameter("GPa", pull),
+            "shear": Parameter("GPa", shear),
+        }
+
+    def residual(
+        self, u: Float[Tensor, "batch channel *space"], d: Calculus, p: Parameters
+    ) -> Float[Tensor, "batch channel *space"]:
+        ratio = p["poisson_ratio"]
+        second = p["modulus"] / (2 * (1 + ratio))
+        return -traction(strain(u, d), 2 * second * ratio / (1 - 2 * ratio), second, d)
+
+
+def strain(x: Float[Tensor, "batch dim *space"], d: Calculus) -> list[list[Tensor]]:
+    """Symmetric part of the gradient of a displacement: a (batch, 1, *space) for each pair of axes."""
+    axes = range(x.shape[1])
+    slope = [d.derivative(x, i) for i in axes]
+    return [[0.5 * (slope[i][:, j : j + 1] + slope[j][:, i : i + 1]) for j in axes] for i in axes]
+
+
+def traction(
+    strain: list[list[Tensor]], first: Tensor, second: Tensor, d: Calculus
+) -> Float[Tensor, "batch dim *space"]:
+    """Divergence of the stress of a strain, with Lame's parameters lambda and mu: the force on a volume, over the volume."""
+    axes, grown, pull = range(len(strain)), _trace(strain), []
+    for i in axes:
+        stress = [_times(d, 2 * second, strain[i][j]) for j in axes]
+        stress[i] = stress[i] + _times(d, first, grown)
+        pull.append(sum((d.derivative(stress[j], j) for j in axes[1:]), d.derivative(stress[0], 0)))
+    return torch.cat(pull, dim=1)
+
+
+def _trace(strain: list[list[Tensor]]) -> Tensor:
+    return sum((strain[i][i] for i in range(1, len(strain))), strain[0][0])
 
 
 def _varies(q: Tensor) -> bool:

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slipstream.equations.calculus import Calculus
-from slipstream.equations.elliptic import StaticElasticity
+from slipstream.equations.elasticity import StaticElasticity
 from slipstream.errors import InputError
 from slipstream.grids import Grid, resample
 from slipstream.meshes import Mesh
@@ -51,6 +50,7 @@ class ElasticBlock(SteadyLinear):
 
     fields = ("modulus",)
     walls = Boundary.NEUMANN
+    tolerances = (1e-6,)
     equation: StaticElasticity
 
     def __init__(
@@ -130,37 +130,8 @@ class ElasticBlock(SteadyLinear):
         low, high = (1 / resample(1 / own, fine, coarse, "conservative"), resample(own, fine, coarse, "conservative"))
         return (low * high).sqrt()
 
-    def solver(self, setting: Setting | None = None, *, guard: bool = True) -> Stepper:
-        s, n = setting or self.fast_setting, self.num_points
-        if not isinstance(s.scheme, Solved):
-            raise InputError(f"ElasticBlock is solved by linear systems (`Solved`); got the scheme {s.scheme.name}.")
-        if s.num_points % n and n % s.num_points:
-            raise InputError(
-                f"ElasticBlock has {n} cells along an axis; a setting needs a multiple or a divisor, got {s.num_points}."
-            )
-        inner = self.grid.with_points(list(self.points(s)))
-        return NodalStepper(self._system, self.grid, inner, self.channels, s.scheme)
-
-    def ladder(self) -> list[Setting]:
-        n = self.num_points
-        cells = [m for m in range(4, n) if n % m == 0 and m * 8 >= n] + [n]
-        cells += [2 * n] if self.refine > 2 else []
-        return [Setting(m, 0, self._scheme(1e-6)) for m in cells]
-
-    def residual(
-        self,
-        frames: Float[Tensor, "batch time 2 x y"],
-        parameters: Parameters,
-        calculus: Calculus | None = None,
-    ) -> Float[Tensor, "batch time 2 x y"]:
-        """What frames leave over: ``A u - b`` of the system on this grid; with a `calculus`, that of the equation in it."""
-        b, t = frames.shape[:2]
-        u = frames.flatten(0, 1)
-        repeated = {k: v.to(frames).repeat_interleave(t, dim=0) for k, v in parameters.items()}
-        if calculus is not None:
-            return self.equation.residual(u, calculus, self.equation.ready(repeated, u)).unflatten(0, (b, t))
-        A, right = self.system(repeated)
-        return (A(u) - right).unflatten(0, (b, t))
+    def _stepper(self, inner: Grid, scheme: Solved) -> Stepper:
+        return NodalStepper(self._system, self.grid, inner, self.channels, scheme)
 
     def reactions(self, frames: Float[Tensor, "run time 2 x y"], parameters: Parameters) -> Float[Tensor, "run time 2"]:
         """The force with which the clamp holds the block, GN a metre of depth: minus the load, for a solution of this grid's own system."""

@@ -79,20 +79,20 @@ class SteadyLinear(Problem):
         return made.A, made.b
 
     def solver(self, setting: Setting | None = None, *, guard: bool = True) -> Stepper:
-        s = setting or self.fast_setting
-        n = self.grid.shape[0]
+        s, n = setting or self.fast_setting, self.fast_setting.num_points
         if not isinstance(s.scheme, Solved):
             raise InputError(f"{self.name} is solved by linear systems (`Solved`); got the scheme {s.scheme.name}.")
         if s.num_points % n and n % s.num_points:
             raise InputError(
                 f"{self.name} has {n} points; a setting needs a multiple or a divisor, got {s.num_points}."
             )
-        return LinearStepper(
-            self.systems, self.grid, self.grid.with_points(list(self.points(s))), self.channels, s.scheme
-        )
+        return self._stepper(self.grid.with_points(list(self.points(s))), s.scheme)
+
+    def _stepper(self, inner: Grid, scheme: Solved) -> Stepper:
+        return LinearStepper(self.systems, self.grid, inner, self.channels, scheme)
 
     def ladder(self) -> list[Setting]:
-        n = self.grid.shape[0]
+        n = self.fast_setting.num_points
         points = [m for m in range(4, n) if n % m == 0 and m * 8 >= n] + [n]
         points += [2 * n] if self.refine > 2 else []
         rungs = [Setting(m, 0, self._scheme(t)) for m in points for t in self.tolerances]
@@ -127,9 +127,9 @@ class SteadyLinear(Problem):
         if calculus is not None:
             return self.equation.residual(u, calculus, self.equation.ready(repeated, u)).unflatten(0, (b, t))
         A, right = self.system(repeated)
-        field = torch.complex(u[:, 0], u[:, 1]) if right.is_complex() else u[:, 0]
+        field = torch.complex(u[:, 0], u[:, 1]) if right.is_complex() else u.reshape(len(u), *right.shape[1:])
         left = A(field) - right
-        parts = torch.stack([left.real, left.imag], dim=1) if left.is_complex() else left[:, None]
+        parts = torch.stack([left.real, left.imag], dim=1) if left.is_complex() else left.reshape(u.shape)
         return parts.unflatten(0, (b, t))
 
     def reference_residual(self) -> float:  # type: ignore[override]

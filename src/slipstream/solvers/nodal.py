@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slipstream.channels import Channel, as_channels
-from slipstream.errors import InputError
-from slipstream.grids import Grid, resample
+from slipstream.grids import resample
 from slipstream.solvers.elements import Elements
-from slipstream.solvers.linear.solve import solve
-from slipstream.solvers.steady import Solved
-from slipstream.stepper import State, Stepper
+from slipstream.solvers.steady import LinearStepper
 from slipstream.trajectories import Parameters
 
 
@@ -72,60 +67,16 @@ class NodalMatrix:
         return made
 
 
-class NodalStepper(Stepper):
-    """Solves ``A(p) u = b(p)`` on the nodes of a box, run by run, in float64; the frame holds u at the nodes of `grid`.
+class NodalStepper(LinearStepper):
+    r"""Solves ``A(p) u = b(p)`` on the nodes of a box, run by run; the frame holds u at the nodes of `grid`.
 
-    Between nodes u is linear along each axis, as bilinear elements say. Differentiable in the parameters. The frame has the precision of
-    the parameters. `State.stats` counts ``iterations`` of each run.
-
-    Parameters
-    ----------
-    system : from parameters on `grid` and the grid to solve on to matrices and right-hand sides, one a run.
-    grid : of frames and parameter fields. inner : where it is solved; both have points on their ends. channels : of the frame.
-    scheme : how it is solved.
-
-    Raises
-    ------
-    InputError : a run was not solved to the tolerance.
+    Between nodes u is linear along each axis, as bilinear elements say. Otherwise, and in its arguments, a `LinearStepper`, with a `system`
+    of `NodalMatrix` and right-hand sides (run, channel, \*nodes); `grid` and `inner` have points on their ends.
     """
 
-    history = 0
-    interval = 0.0
-    grid: Grid
-    channels: tuple[Channel, ...]
+    def _solved(self, systems: tuple[NodalMatrix, Tensor]) -> tuple[Tensor, tuple[int, ...]]:  # type: ignore[override]
+        A, b = systems
+        return self._in_pieces(A, b, [slice(i, i + 1) for i in range(len(A))])
 
-    def __init__(
-        self,
-        system: Callable[[Parameters, Grid], tuple[NodalMatrix, Tensor]],
-        grid: Grid,
-        inner: Grid,
-        channels: Sequence[Channel | str],
-        scheme: Solved,
-    ) -> None:
-        super().__init__()
-        self.system, self.grid, self.inner, self.scheme = system, grid, inner, scheme
-        self.channels = as_channels(channels)
-
-    def advance(
-        self, state: State, parameters: Parameters, generator: torch.Generator | None = None
-    ) -> tuple[State, Float[Tensor, "batch horizon channel *space"]]:
-        floating = {k for k, v in parameters.items() if v.is_floating_point()}
-        outer = next((parameters[k].dtype for k in parameters if k in floating), torch.get_default_dtype())
-        A, b = self.system({k: v.double() if k in floating else v for k, v in parameters.items()}, self.inner)
-        found = [self._solved(A[i], b[i]) for i in range(len(A))]
-        u = resample(torch.stack([x for x, _ in found]), self.inner, self.grid)
-        return replace(state, stats={"iterations": torch.tensor([n for _, n in found])}), u.to(outer)[:, None]
-
-    def _solved(self, A: NodalMatrix, b: Tensor) -> tuple[Tensor, int]:
-        s = self.scheme
-        how = {"method": s.solver.method, "preconditioner": s.solver.preconditioner}
-        told = {"tol": s.tolerance, "max_iterations": s.max_iterations}
-        result = solve(A, b, **how, **told)  # type: ignore[arg-type]
-        if not result.converged:
-            raise InputError(f"A steady solve to {s.tolerance:g} did not converge ({s.name}): {result.reason}.")
-        return result.x, result.iterations
-
-    def forward(
-        self, past: Float[Tensor, "batch time channel *space"], parameters: Parameters
-    ) -> Float[Tensor, "batch horizon channel *space2"]:
-        return self.advance(State(past), parameters)[1]
+    def _carried(self, u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch2"]:
+        return resample(u, self.inner, self.grid)

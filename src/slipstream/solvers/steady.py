@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -64,7 +65,7 @@ class LinearStepper(Stepper):
 
     def __init__(
         self,
-        system: Callable[[Parameters, Grid], Systems],
+        system: Callable[[Parameters, Grid], Any],
         grid: Grid,
         inner: Grid,
         channels: Sequence[Channel | str],
@@ -84,9 +85,11 @@ class LinearStepper(Stepper):
             {k: v.to(kind) if v.is_floating_point() else v for k, v in parameters.items()}, self.inner
         )
         x, iterations = self._solved(systems)
-        parts = torch.stack([x.real, x.imag], dim=1) if x.is_complex() else x[:, None]
-        frame = carried(parts, self.inner, self.grid).to(outer)
-        return replace(state, stats={"iterations": torch.tensor(iterations)}), frame[:, None]
+        parts = torch.stack([x.real, x.imag], dim=1) if x.is_complex() else x.reshape(len(x), -1, *self.inner.shape)
+        return replace(state, stats={"iterations": torch.tensor(iterations)}), self._carried(parts).to(outer)[:, None]
+
+    def _carried(self, u: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch2"]:
+        return carried(u, self.inner, self.grid)
 
     def _solved(self, systems: Systems) -> tuple[Tensor, tuple[int, ...]]:
         s = self.scheme
@@ -95,11 +98,12 @@ class LinearStepper(Stepper):
             made = generate(systems, s.solver, tol=s.tolerance, max_iterations=s.max_iterations)
             return made.x, made.iterations
         pieces = [slice(0, len(systems))] if together(s.solver) else [slice(i, i + 1) for i in range(len(systems))]
+        return self._in_pieces(systems.A, systems.b, pieces)
+
+    def _in_pieces(self, A: Any, b: Tensor, pieces: Sequence[slice]) -> tuple[Tensor, tuple[int, ...]]:
+        s = self.scheme
         how = {"method": s.solver.method, "preconditioner": s.solver.preconditioner}
-        found = [
-            solve(systems.A[i], systems.b[i], **how, tol=s.tolerance, max_iterations=s.max_iterations)  # type: ignore[arg-type]
-            for i in pieces
-        ]
+        found = [solve(A[i], b[i], **how, tol=s.tolerance, max_iterations=s.max_iterations) for i in pieces]  # type: ignore[arg-type]
         if not all(r.converged for r in found):
             reason = next(r.reason for r in found if not r.converged)
             raise InputError(f"A steady solve to {s.tolerance:g} did not converge ({s.name}): {reason}.")
