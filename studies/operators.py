@@ -278,10 +278,17 @@ def order_stays(rows):
 
 @study.picture
 def picture(rows, figure):
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     for axes, problem in zip(figure.subplots(1, len(PROBLEMS)), PROBLEMS, strict=True):
         times = errors(rows, problem, "latency_ms")
         for name, error in errors(rows, problem).items():
             axes.loglog(times[name], error, "o")
             axes.annotate(name, (times[name], error), fontsize="x-small", xytext=(3, 3), textcoords="offset points")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.3)
         axes.set(title=problem, xlabel="ms a sample")
     figure.axes[0].set_ylabel("relative L2 error")

@@ -20,6 +20,7 @@ QUESTION = (
     "Does a pretrained operator need at most a quarter of the runs that training from scratch needs for the same error?"
 )
 TABLE = {
+    "way": "way",
     "runs": "runs",
     "error": "mean relative L2 error of jumps",
     "error_far": "error of the longest jump",
