@@ -30,6 +30,7 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python benchmarks/accelerate.py
 	.venv-bench/bin/python benchmarks/stranger.py
 	.venv-bench/bin/python benchmarks/live.py
+	.venv-bench/bin/slipstream study operators --long --threads 1
 
 docs: .venv-docs/ready
 	OMP_NUM_THREADS=1 .venv-docs/bin/sphinx-build -W --keep-going -q docs docs/_build/html

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
-from slipstream.training import Callback
+from slipstream.training import Callback, Cosine, Schedule
 
 
 class Clock(Callback):
@@ -25,3 +26,24 @@ class Clock(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.spent, self.now = state["spent"], time.process_time()
+
+
+class ByClock(Schedule):
+    """The usual fall of the rate, over the seconds of a clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __call__(self, progress: float) -> float:
+        return Cosine()(min(1.0, self._clock.spent / self._clock.seconds))
+
+
+def budget(minutes: float | None, steps: int | None) -> tuple[Clock, dict[str, Any]]:
+    """Either minutes of the processor or steps: the clock, and what `train` is told."""
+    if (minutes is None) == (steps is None):
+        raise ValueError(f"Give either minutes or steps; got {minutes} and {steps}.")
+    if minutes is None:
+        clock = Clock(math.inf)
+        return clock, {"steps": steps, "callbacks": [clock]}
+    clock = Clock(60 * minutes)
+    return clock, {"steps": 10**7, "callbacks": [clock], "schedule": ByClock(clock)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from _clock import budget
 
 import slipstream as ss
 from slipstream.data.windows import Windows
@@ -23,23 +24,19 @@ INTERVAL = 0.5
 def march(
     factory: OperatorFactory, *, seed: int, minutes: float, runs: int, folder: Path, lr: float = 1e-3
 ) -> tuple[Autoregressive, dict[str, float]]:
-    """Train on one step, measure after 1 and after 20, on runs that it has not seen. Nothing in the flow knows where it is."""
+    """Train on one step for minutes of the processor, measure after 1 and after 20, on runs that it has not seen.
+
+    Nothing in the flow knows where it is.
+    """
     problem = ss.problems.DecayingFlow(num_points=64, reynolds=200.0, interval=INTERVAL)
     known = problem.simulate(runs=runs, steps=STEPS + 1, seed=1000).to(torch.float32)
     new = problem.simulate(runs=max(runs // 2, 1), steps=STEPS + 1, seed=2000).to(torch.float32)
     torch.manual_seed(seed)
     stepper = Autoregressive(factory, problem, coordinates=False)
-    done = train(
-        stepper,
-        Windows(known, 2, 8),
-        Supervised(),
-        minutes=minutes,
-        update=Descent(lr),
-        seed=seed,
-        folder=folder,
-        show=False,
-    )
+    clock, spend = budget(minutes, None)
+    source, objective = Windows(known, 2, 8), Supervised()
+    done = train(stepper, source, objective, update=Descent(lr), seed=seed, folder=folder, show=False, **spend)
     found = rollout(stepper, new[:, :1], steps=STEPS, guard=False)
     errors = RelativeL2()(found.frames, new.frames[:, 1:], new.grid).mean(0)
     row = {"error_1": errors[0].item(), "error_mean": errors.mean().item(), "error_20": errors[-1].item()}
-    return stepper, {**row, "steps_done": done.steps, "seconds_a_step": done.seconds / max(done.steps, 1)}
+    return stepper, {**row, "steps_done": done.steps, "seconds_a_step": clock.spent / max(done.steps, 1)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from _clock import budget
 from torch import Tensor, nn
 
 from slipstream.data import Source
@@ -49,19 +50,10 @@ def fit(
     steps: int | None = None,
     lr: float = 1e-3,
 ) -> dict[str, float]:
-    """Train in place; what was spent."""
-    done = train(
-        module,
-        source,
-        Match(norm),
-        minutes=minutes,
-        steps=steps,
-        update=Descent(lr),
-        seed=seed,
-        folder=folder,
-        show=False,
-    )
-    return {"steps_done": done.steps, "seconds_a_step": done.seconds / max(done.steps, 1)}
+    """Train in place, for so many minutes of the processor or so many steps; what was spent, in seconds of the processor."""
+    clock, spend = budget(minutes, steps)
+    done = train(module, source, Match(norm), update=Descent(lr), seed=seed, folder=folder, show=False, **spend)
+    return {"steps_done": done.steps, "seconds_a_step": clock.spent / max(done.steps, 1)}
 
 
 def relative_errors(module: nn.Module, inputs: Tensor, targets: Tensor, grid: Grid) -> Tensor:

@@ -27,12 +27,13 @@ TABLE = {
 }
 BUDGET = {"seconds": 60.0, "runs": 24, "frames": 24, "tests": 8}
 QUICK = {"seconds": 1.5, "runs": 2, "frames": 12, "tests": 2}
+LONG = {"seconds": 300.0, "runs": 48}
 OPERATORS = ("FNO", "UNet", "ScOT", "MgNO", "LSM", "SineNet")
 PROBLEMS = ("porous rock", "plane flow", "flame front")
 PARAMETERS, BAND = 400_000, (0.5, 1.0)
 ROLLED, BATCH, RATE = 20, 8, 2e-3
 
-study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE)
+study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE, long=LONG)
 
 
 def candidate(name, width, num_dims, points, padding):
@@ -136,58 +137,23 @@ def kept_for_backward(stepper, past, parameters):
 @study.arm(cases=[{"problem": p, "operator": o} for p in PROBLEMS for o in OPERATORS])
 def operator(seed, problem, operator, seconds, runs, frames, tests, folder):
     """One operator on one problem."""
-    import time
-
     import torch
+    from _clock import budget
 
     from slipstream.assessment.metrics import relative_l2
     from slipstream.objectives import Supervised
     from slipstream.steppers import rollout
-    from slipstream.training import Callback, Cosine, Descent, Schedule
+    from slipstream.training import Descent
     from slipstream.training.loop import train
     from slipstream.trajectories import take
-
-    class Clock(Callback):
-        """Ends the training when the processor has worked long enough."""
-
-        def __init__(self):
-            self.now, self.spent = time.process_time(), 0.0
-
-        def on_step(self, run):
-            past, self.now = self.now, time.process_time()
-            self.spent += self.now - past
-            if self.spent >= seconds:
-                run.stop("the processor's seconds are spent")
-
-        def state_dict(self):
-            return {"spent": self.spent}
-
-        def load_state_dict(self, state):
-            self.now, self.spent = time.process_time(), state["spent"]
-
-    class ByClock(Schedule):
-        """Falls with the seconds that the processor has worked."""
-
-        def __call__(self, progress):
-            return Cosine()(min(1.0, clock.spent / seconds))
 
     torch.set_num_threads(1)
     source, new, posed_problem, make = posed(problem, runs, frames, tests)
     torch.manual_seed(seed)
     stepper = widest(operator, posed_problem, make)
-    clock = Clock()
-    done = train(
-        stepper,
-        source,
-        Supervised(),
-        steps=10**7,
-        update=Descent(RATE),
-        schedule=ByClock(),
-        callbacks=[clock],
-        seed=seed,
-        folder=folder,
-        show=False,
-    )
+    clock, spend = budget(seconds / 60, None)
+    update = Descent(RATE)
+    done = train(stepper, source, Supervised(), update=update, seed=seed, folder=folder, show=False, **spend)
     stepper.eval()
     steady = stepper.history == 0
     past, truth = new.frames[:, :0] if steady else new.frames[:, :1], new.frames if steady else new.frames[:, 1:]

@@ -15,6 +15,14 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _short_turns():
+    """Nothing that a test proves depends on how long a job's turn in a race lasts; `test_speed` looks at it by itself."""
+    from slipstream.assessment import speed
+
+    speed.TURN = 0.0
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers():
     """Every test starts from the same global random state."""

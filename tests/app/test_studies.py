@@ -131,12 +131,12 @@ class Clone:
         path.unlink(missing_ok=True)
         return lines
 
-    def stale(self, threads=1, quick=False):
+    def stale(self, threads=1, size="full"):
         """What a run would do, as its journal would have it."""
         _forget()
         _, study = worker.load(self.script)
-        cache = harness.Cache(self.script, self.package, quick, threads, study)
-        jobs = [j for j in harness.plan(study, self.script, quick) if cache.read(j) is None]
+        cache = harness.Cache(self.script, self.package, size == "quick", threads, study)
+        jobs = [j for j in harness.plan(study, self.script, size) if cache.read(j) is None]
         return [
             f"net {j.arguments['width']} {j.arguments['seed']} {j.arguments['steps']}" if j.arm == "net" else "law"
             for j in jobs
@@ -279,7 +279,7 @@ def test_what_the_code_no_longer_stands_for_is_done_again_and_nothing_else(finis
         (finished.root / name).write_text(before)
 
 
-@pytest.mark.parametrize("change", [{"threads": 2}, {"quick": True}])
+@pytest.mark.parametrize("change", [{"threads": 2}, {"size": "quick"}])
 def test_other_threads_and_another_budget_are_other_jobs(finished, change):
     assert len(finished.stale(**change)) == 3
 
@@ -390,7 +390,7 @@ def test_quick_asks_the_same_with_less_and_leaves_the_evidence_alone(clone):
     clone.done()
     evidence = {p: p.read_bytes() for p in (clone.root / "studies/results").iterdir()}
     clone.replace("src/fakeroom/size.py", "1.0", "1.7")  # a look needs no commit
-    outcome = clone.run(quick=True)
+    outcome = clone.run(size="quick")
     assert clone.done() == ["net 1 0 2", "net 4 0 2", "law"]  # the small budget, the first seed, every arm
     assert outcome.path == clone.root / "studies/.cache/quick/wide.json"
     assert [c.bar for c in outcome.claims] == [0.5, 0.0]
@@ -482,12 +482,27 @@ def test_a_training_in_an_arm_goes_on_after_a_kill(clone, monkeypatch):
     assert not list((clone.root / "studies/.cache/wide").glob("*.work"))
 
 
+def test_long_spends_more_and_leaves_the_evidence_alone(clone):
+    clone.run()
+    with pytest.raises(InputError, match="has no longer version: it declares no long="):
+        clone.run(size="long")
+    clone.replace("studies/wide.py", 'quick={"steps": 2}', 'quick={"steps": 2}, long={"steps": 8}')
+    clone.done()
+    evidence = {p: p.read_bytes() for p in (clone.root / "studies/results").iterdir()}
+    outcome = clone.run(size="long")  # a look needs no commit
+    assert clone.done() == ["net 1 0 8", "net 4 0 8"]  # what needs no budget is kept
+    assert outcome.path == clone.root / "studies/.cache/long/wide.json"
+    assert [c.bar for c in outcome.claims] == [0.3, 0.0]
+    assert evidence == {p: p.read_bytes() for p in (clone.root / "studies/results").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("def law():", "def law(stepz):", "nothing gives it 'stepz' Did you mean 'steps'"),
         ('{"width": 1}, {"width": 4}', '{"widht": 1}, {"width": 4}', "gives 'widht', which it does not take"),
         ('quick={"steps": 2}', 'quick={"step": 2}', "quick has 'step', which budget has not. Did you mean 'steps'"),
+        ('quick={"steps": 2}', 'long={"step": 2}', "long has 'step', which budget has not. Did you mean 'steps'"),
         ("at_most=0.0", "at_most=0.0, at_least=0.0", "needs one bar"),
         ("@study.picture", "", "has no picture"),
         ('{"width": 4}]', '{"width": 4}, {"width": {1}}]', "is no plain value"),
@@ -550,6 +565,10 @@ def test_the_command_lists_studies_with_question_and_state(clone, monkeypatch, c
     out = capsys.readouterr().out
     assert "holds  There is no gap.  (0, at most 0)" in out
     assert out.endswith("next: slipstream study wide\n")
+    assert main(["study", "wide", "--quick", "--long"]) == 2
+    assert "give one of them" in capsys.readouterr().err
+    assert main(["study", "wide", "--long"]) == 2
+    assert "no longer version" in capsys.readouterr().err
     assert main(["study", "wide"]) == 2  # this package is from another checkout
     assert "several checkouts" in capsys.readouterr().err
 

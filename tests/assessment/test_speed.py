@@ -48,6 +48,22 @@ def test_jobs_take_turns(clock):
     assert "".join(log) == "abc" * 5
 
 
+def test_a_short_job_is_called_until_it_is_warm_and_a_long_one_once_a_turn(clock, monkeypatch):
+    monkeypatch.setattr(speed, "TURN", 0.05)
+    log: list[str] = []
+    cold = [0.02, 0.007, 0.0025] + [0.0025] * 9
+    jobs = {"s": ticking(clock, [0.02] + cold * 4, log, "s"), "l": ticking(clock, [0.3] * 9, log, "l")}
+    assert speed.race(jobs, rounds=3)["s"] == pytest.approx(0.0025)
+    assert "".join(log) == "sl" + ("s" * 12 + "l") * 3
+
+
+def test_a_turn_ends_on_a_clock_that_stands_still(clock, monkeypatch):
+    monkeypatch.setattr(speed, "TURN", 0.05)
+    log: list[str] = []
+    speed.race({"a": ticking(clock, [0.0] * 99, log, "a")}, rounds=3)
+    assert len(log) == 1 + 3 * speed.CALLS
+
+
 @pytest.mark.parametrize(("seconds", "rounds"), [(0.1, 7), (2.0, 6), (3.0, 4), (100.0, 3)])
 def test_no_round_begins_after_the_budget_but_three_always_do(clock, seconds, rounds):
     log: list[str] = []

@@ -248,10 +248,13 @@ def study(options: Namespace, houses: Houses) -> int | None:
         raise InputError(
             f"There is no study {name!r}.{nearest(name, scripts)} In {folder} there are: {', '.join(scripts)}."
         )
+    if options.quick and options.long:
+        raise InputError("--quick and --long are two sizes of one study; give one of them.")
+    size: studies.Size = "quick" if options.quick else "long" if options.long else "full"
     outcome = harness.run(
         scripts[name],
         say,
-        quick=options.quick,
+        size=size,
         arms=[a for a in (options.arms or "").split(",") if a],
         threads=options.threads,
         dirty=options.dirty,
@@ -262,7 +265,7 @@ def study(options: Namespace, houses: Houses) -> int | None:
             f"{'holds' if claim.holds else 'FAILS'}  {claim.claim}  ({claim.measured:.4g}, {claim.comparison} {claim.bar:g})"
         )
     if outcome.path is not None:
-        say(f"{'a look' if options.quick else 'evidence'}: {outcome.path}")
+        say(f"{'evidence' if size == 'full' else 'a look'}: {outcome.path}")
         if options.quick:
             next_command("study", name)
     return 0 if outcome.good else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from slipstream.app import fingerprints, worker
 from slipstream.app.kept import Cache, Job, bar
 from slipstream.app.names import nearest
 from slipstream.app.progress import Board
-from slipstream.app.studies import Rows, Stated, Study, literal
+from slipstream.app.studies import Rows, Size, Stated, Study, literal
 from slipstream.assessment import evidence
 from slipstream.assessment.evidence import Claim
 from slipstream.errors import InputError, SlipstreamError
@@ -25,8 +26,8 @@ from slipstream.lock import Lock
 from slipstream.pretrained import write_whole
 
 Say = Callable[[str], None]
-LONGEST = {False: 90, True: 3}
-"""Minutes that a study may take, by whether it is quick."""
+LONGEST = {"full": 90, "quick": 3}
+"""Minutes that a study may take, by its size."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def run(
     script: Path,
     say: Say,
     *,
-    quick: bool = False,
+    size: Size = "full",
     arms: Collection[str] = (),
     threads: int | None = None,
     dirty: bool = False,
@@ -59,7 +60,8 @@ def run(
 
     Parameters
     ----------
-    quick : the small budget, the first seed, and a place beside the evidence: ``studies/.cache/quick``.
+    size : ``full`` is the evidence; ``quick`` the small budget and the first seed, ``long`` the budget of a longer version, where there
+        is one. What these two find stands beside the evidence, in ``studies/.cache/quick`` and ``studies/.cache/long``.
     arms : only these; the evidence is written when all arms are there.
     threads : of every job; None is all cores.
     dirty : write although code is in no commit, or bars were set after rows were there; the evidence is marked.
@@ -81,14 +83,14 @@ def run(
                 f"There is no arm {name!r}.{nearest(name, study.arms)} There are: {', '.join(study.arms)}."
             )
     sources = (package, script, *sorted(script.parent.glob("_*.py")))
-    commit = _commit(sources, quick, dirty)
-    cache = Cache(script, package, quick, threads or _cores(), study)
+    commit = _commit(sources, size, dirty)
+    cache = Cache(script, package, size == "quick", threads or _cores(), study)
     cache.folder.mkdir(parents=True, exist_ok=True)
     with Lock(cache.folder / ".lock", f"The study {script.stem}", "stop it"):
-        jobs = plan(study, script, quick)
+        jobs = plan(study, script, size)
         chosen = [j for j in jobs if not arms or j.arm in arms]
         todo = [j for j in chosen if fresh or cache.read(j) is None]
-        late = [] if quick else _late_bars(study, [e for j in jobs if j not in todo and (e := cache.read(j))])
+        late = [] if size != "full" else _late_bars(study, [e for j in jobs if j not in todo and (e := cache.read(j))])
         if late and not dirty:
             raise InputError(
                 f"The claim {late[0]} was not in the script when rows were made that are kept. Sentence and bar of an effect are set "
@@ -97,7 +99,7 @@ def run(
         kept = len(chosen) - len(todo)
         say(f"{script.stem}: {len(todo)} to do" + (f", {kept} done before, kept" if kept else ""))
         failed = _work(todo, cache, say)
-        jobs = plan(study, script, quick)  # anew: the script too may have changed meanwhile
+        jobs = plan(study, script, size)  # anew: the script too may have changed meanwhile
         entries = [cache.read(j) for j in jobs]
         if failed:
             return Outcome(failed=tuple(failed))
@@ -110,22 +112,22 @@ def run(
                 )
             say(f"No evidence yet: {len(missing)} jobs of other arms are missing, such as {missing[0]}.")
             return Outcome()
-        if not quick:
+        if size == "full":
             commit = evidence.committed(*sources, dirty=dirty)
         if late and not commit.endswith(evidence.DIRTY):
             commit += evidence.DIRTY
-        outcome = _write(study, script, jobs, [e for e in entries if e], commit, quick, cache.threads)
-        if outcome.minutes > LONGEST[quick]:
+        outcome = _write(study, script, jobs, [e for e in entries if e], commit, size, cache.threads)
+        if outcome.minutes > (most := LONGEST.get(size, math.inf)):
             say(
-                f"It took {outcome.minutes:.1f} minutes; {LONGEST[quick]} are allowed. Shrink {'quick' if quick else 'budget'}."
+                f"It took {outcome.minutes:.1f} minutes; {most} are allowed. Shrink {'quick' if size == 'quick' else 'budget'}."
             )
         return outcome
 
 
-def plan(study: Study, script: Path, quick: bool) -> list[Job]:
+def plan(study: Study, script: Path, size: Size) -> list[Job]:
     """Every call of every arm, in the order of the script."""
-    budget = {**study.budget, **(study.quick if quick else {})}
-    seeds = study.seeds[:1] if quick else study.seeds
+    budget = study.budget_of(size)
+    seeds = study.seeds_of(size)
     jobs = []
     for arm in study.arms.values():
         code = fingerprints.of_function(script, arm.name)
@@ -218,7 +220,7 @@ def _write(
     jobs: Sequence[Job],
     entries: Sequence[dict[str, Any]],
     commit: str,
-    quick: bool,
+    size: Size,
     threads: int,
 ) -> Outcome:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -235,7 +237,7 @@ def _write(
             raise InputError(
                 f"TABLE names {key!r}, which no row has.{nearest(key, known)} Rows have: {', '.join(known)}."
             )
-    claims = judge(study.claims, rows, quick)
+    claims = judge(study.claims, rows, quick=size == "quick")
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     assert study.draw is not None
     study.draw(rows, figure)
@@ -246,12 +248,12 @@ def _write(
         question=study.question,
         rows=rows,
         claims=claims,
-        seeds=study.seeds[:1] if quick else study.seeds,
+        seeds=study.seeds_of(size),
         minutes=minutes,
         commit=commit,
         machine={"torch threads": threads},
     )
-    folder = script.parent / (".cache/quick" if quick else "results")
+    folder = script.parent / ("results" if size == "full" else f".cache/{size}")
     path = folder / f"{script.stem}.json"
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_suffix(".png"), picture.getvalue())
@@ -268,13 +270,13 @@ def _late_bars(study: Study, entries: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _commit(sources: Sequence[Path], quick: bool, dirty: bool) -> str:
-    if not quick:
+def _commit(sources: Sequence[Path], size: Size, dirty: bool) -> str:
+    if size == "full":
         return evidence.committed(*sources, dirty=dirty)
     try:
         return str(evidence.commit_of(*sources))
     except InputError:
-        return "none"  # a quick run is a look, no evidence
+        return "none"  # a look, no evidence
 
 
 def _same_literals(script: Path, study: Study) -> None:

@@ -263,6 +263,7 @@ COMMANDS = {
                     "",
                     "the same question in 3 minutes, with wide bars, beside the evidence: studies/.cache/quick",
                 ),
+                Option("--long", "", "the longer version that some studies have, in hours: studies/.cache/long"),
                 Option("--arms", "A,B", "only these arms; the evidence is written when all arms are there"),
                 Option("--threads", "N", "of every job; default: all cores", int),
                 Option("--fresh", "", "do again what was done before"),

@@ -35,10 +35,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from slipstream.app.names import nearest
 from slipstream.errors import InputError
+
+Size = Literal["quick", "full", "long"]
 
 GIVEN = ("seed", "folder")
 """Arguments that an arm gets by asking for them."""
@@ -106,6 +108,7 @@ class Study:
     seeds : every arm that takes ``seed`` runs once for each of them.
     budget : name -> value of what arms may spend, such as minutes, steps or points. An arm gets those that it names as arguments.
     quick : values of the same names with which all is over in three minutes; only the first seed is run.
+    long : values of the same names for a machine with hours to spend, where the study is worth them.
     table : key of the rows -> heading, for the page in the docs; the script also has it as the literal ``TABLE``.
     """
 
@@ -116,17 +119,29 @@ class Study:
         budget: Mapping[str, Any] | None = None,
         quick: Mapping[str, Any] | None = None,
         table: Mapping[str, str] | None = None,
+        long: Mapping[str, Any] | None = None,
     ) -> None:
         self.question, self.seeds, self.table = question, tuple(seeds), dict(table or {})
-        self.budget, self.quick = dict(budget or {}), dict(quick or {})
+        self.budget, self.quick, self.long = dict(budget or {}), dict(quick or {}), dict(long or {})
         self.arms: dict[str, Arm] = {}
         self.claims: list[Stated] = []
         self.draw: Callable[[Rows, Any], object] | None = None
-        for name in self.quick:
-            if name not in self.budget:
-                raise InputError(f"quick has {name!r}, which budget has not.{nearest(name, self.budget)}")
+        for size, values in (("quick", self.quick), ("long", self.long)):
+            for name in values:
+                if name not in self.budget:
+                    raise InputError(f"{size} has {name!r}, which budget has not.{nearest(name, self.budget)}")
         if not self.seeds:
             raise InputError("A study has at least one seed.")
+
+    def budget_of(self, size: Size) -> dict[str, Any]:
+        """What arms may spend. InputError where the study has no longer version."""
+        if size == "long" and not self.long:
+            raise InputError("This study has no longer version: it declares no long=. Run it without --long.")
+        return {**self.budget, **{"full": {}, "quick": self.quick, "long": self.long}[size]}
+
+    def seeds_of(self, size: Size) -> tuple[int, ...]:
+        """The seeds that are run."""
+        return self.seeds[:1] if size == "quick" else self.seeds
 
     def arm(
         self, cases: Sequence[Mapping[str, Any]] = ({},), seeds: int | None = None
@@ -202,7 +217,7 @@ class Study:
         missing = [w for w, t in {"arms": self.arms, "claims": self.claims, "picture": self.draw}.items() if not t]
         if missing:
             raise InputError(f"The study has no {' and no '.join(missing)}.")
-        given = [self.budget, self.quick, *(case for arm in self.arms.values() for case in arm.cases)]
+        given = [self.budget, self.quick, self.long, *(case for arm in self.arms.values() for case in arm.cases)]
         for name, value in (item for mapping in given for item in mapping.items()):
             try:
                 json.dumps(value, allow_nan=False)
