@@ -18,6 +18,7 @@ from slipstream.equations import (
     Parameter,
     Spectral,
     VorticityFlow,
+    evaluation,
     parse,
 )
 from slipstream.equations.parser import values_of
@@ -118,6 +119,34 @@ def test_an_evaluation_makes_the_transforms_that_the_plan_promises(name, monkeyp
     form, p, u_hat = equation.form(d), equation.ready({}, u), d.forward(u)
     form.nonlinear(u_hat, p)
     assert count(monkeypatch, lambda: form.nonlinear(u_hat, p)) == equation._plan.transforms
+
+
+TOGETHER = {
+    "carried": ("v_t = laplace(v) - advect(v, v)", 2, True),
+    "carried and eaten": ("v_t = laplace(v) - advect(v, v) - dot(v, v)*v", 3, True),
+    "two scalars": ("u_t = u_xx - u*w*u_x; w_t = w_xx - u*w*w_x", 1, True),
+    "unlike coefficients": ("u_t = u_xx - u*u_x; w_t = w_xx - 2*u*w_x - u_x*w", 1, False),
+    "the same pieces twice": ("u_t = u_xx - u*u_x - w**2; w_t = w_xx - u*w_x - u_x*w", 1, False),
+    "one product, two signs": ("u_t = u_xx - u*w**2; w_t = w_xx + 3*u*w**2", 1, False),
+    "one product, one taker": ("u_t = u_xx - u*w**2; w_t = w_xx", 1, False),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_evaluating_channels_together_gives_the_same_as_each_alone(name, monkeypatch):
+    text, dims, expected = TOGETHER[name]
+    equation, grid = parse(text, num_dims=dims), Grid.box(12, 5.0, num_dims=dims)
+    d = Spectral(grid, torch.float64)
+    u = torch.randn(2, len(equation.channels), *grid.shape, dtype=torch.float64)
+    u_hat, p = d.forward(u), equation.ready({}, u)
+    together = equation.form(d).nonlinear(u_hat, p)
+    assert (equation._bound[d]._together is not None) == expected
+    monkeypatch.setattr(evaluation, "_together", lambda plan, *_: (None, set(plan.atoms)))
+    alone = parse(text, num_dims=dims).form(d).nonlinear(u_hat, p)
+    torch.testing.assert_close(together, alone)
+    d_kept = d.inverse(d.kept * u_hat)  # as the equation says it, term by term
+    by_calculus = d.kept * d.forward(equation.rate(d_kept, d, p)) - equation.linear(grid, p) * d.kept * u_hat
+    torch.testing.assert_close(together, by_calculus)
 
 
 def test_linear_systems_are_stepped_exactly():

@@ -135,7 +135,7 @@ class SpectralPlan:
         self._fixed = coordinate_values(plan.products, d)
         self._compiled = [compile_sum(s) for s in plan.products]
         self._nested = [(f, compile_product(f[2]), self._op(((1.0, f[1]),))) for f in plan.nested]
-        self._ups = self._group(channels)
+        ups = self._group(channels)
         # Each derivative of each product is formed once, whatever multiples of it the channels take.
         bases: dict[tuple[int, Product, tuple[tuple[float, Orders], ...]], int] = {}
         self._takes: list[list[tuple[int, float]]] = []
@@ -153,9 +153,13 @@ class SpectralPlan:
             (index, scale.get(i, 1.0) * self._op(ops), compile_product(uniform) if uniform else None)
             for (index, uniform, ops), i in bases.items()
         ]
-        # Where channel c takes product c and nothing else, one multiplication does for all of them.
-        straight = [index for index, *_ in self._bases] == list(range(channels))
-        self._straight = straight and self._takes == [[(c, 1.0)] for c in range(channels)]
+        # Where each channel takes one product and nothing else, its own or all the same, one multiplication does for all of them.
+        single = [self._bases[takes[0][0]][0] for takes in self._takes if len(takes) == 1]
+        self._straight = single in (list(range(channels)), [0] * channels) and len(plan.products) in (1, channels)
+        whole = {atoms[0][2] for atoms, _, which in ups if which is None}
+        self._together, alone = _together(plan, channels, whole)
+        alone |= {f for one in plan.nested for f in algebra.leaves(one[2])}
+        self._ups = [(atoms, op, which, not alone.isdisjoint(atoms)) for atoms, op, which in ups]
         self._known: tuple[Parameters | None, list[tuple[int, Tensor]]] = (None, [])
 
     def _op(self, ops: Sequence[tuple[float, Orders]]) -> Tensor:
@@ -186,9 +190,10 @@ class SpectralPlan:
             return ops
         with torch.inference_mode(False):
             ops = [(i, op if uniform is None else uniform({}, p) * op) for i, op, uniform in self._bases]
-        if self._straight and len(ops) > 1:
-            whole = [op.reshape([1] * (d.num_dims + 2 - op.ndim) + list(op.shape)) for _, op in ops]
+        if self._straight and len(self._takes) > 1:
             with torch.inference_mode(False):
+                taken = [n * ops[i][1] for ((i, n),) in self._takes]
+                whole = [op.reshape([1] * (d.num_dims + 2 - op.ndim) + list(op.shape)) for op in taken]
                 ops = [(0, torch.cat(torch.broadcast_tensors(*whole), dim=1))]
         if not any(op.requires_grad for _, op in ops):
             self._known = p, ops
@@ -196,17 +201,22 @@ class SpectralPlan:
 
     def __call__(self, u_hat: Tensor, p: Parameters) -> Tensor:
         d, values = self.d, dict(self._fixed)
-        for atoms, op, which in self._ups:
+        for atoms, op, which, apart in self._ups:
             up = d.inverse(op * (u_hat if which is None else u_hat[:, which]))
+            if which is None:
+                values["all", atoms[0][2]] = up
             if len(atoms) == 1:
                 values[atoms[0]] = up
-            else:
+            elif apart:
                 values.update(zip(atoms, up.split(1, dim=1), strict=True))
         for f, product, op in self._nested:
             values[f] = d.inverse(op * d.forward(product(values, p)))
-        products = [s(values, p) for s in self._compiled]
-        one = len(products) == 1
-        down = d.forward(products[0] if one else torch.cat(products, dim=1))
+        one = len(self._compiled) == 1
+        if self._together is not None:
+            down = d.forward(self._together(values, p))
+        else:
+            products = [s(values, p) for s in self._compiled]
+            down = d.forward(products[0] if one else torch.cat(products, dim=1))
         if self._straight:
             return self._ops(p)[0][1] * down
         formed = [op * (down if one else down[:, i : i + 1]) for i, op in self._ops(p)]
@@ -220,3 +230,31 @@ class SpectralPlan:
                     total = torch.add(total, formed[i], alpha=n)
             pieces.append(torch.zeros_like(u_hat[:, :1]) if total is None else total)
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+
+
+def _together(plan: Plan, channels: int, whole: set[Orders]) -> tuple[Evaluate | None, set[Factor]]:
+    """One sum for the products of all channels, where that of each is the same but for whose derivatives it has; None where they differ.
+
+    So it is where a vector is carried along, component by component. `whole` are the derivatives that go up of all channels at once.
+    Beside the sum: the factors that are needed one by one.
+    """
+    every = set(plan.atoms)
+    if channels < 2 or len(plan.products) != channels:
+        return None, every
+
+    def split(c: int) -> set[tuple[Product, Orders, float]]:
+        """Terms of product c, each as a derivative of unknown c and what it is multiplied with."""
+        return {
+            (algebra.times(product, ((f, -1),)), f[2], n)
+            for product, n in plan.products[c]
+            for f, e in product
+            if f[:2] == ("unknown", c) and e >= 1 and f[2] in whole
+        }
+
+    common = sorted(set.intersection(*(split(c) for c in range(channels))), key=repr)
+    for c, product in enumerate(plan.products):
+        again = algebra.add(*({algebra.times(rest, ((("unknown", c, o), 1),)): n} for rest, o, n in common))
+        if again != dict(product):
+            return None, every
+    needed = {f for rest, *_ in common for f in algebra.leaves(rest)}
+    return compile_sum(tuple(((*rest, (("all", orders), 1)), n) for rest, orders, n in common)), needed

@@ -77,7 +77,8 @@ class ConvNeXtBlock(nn.Module):
     def __init__(self, channels: int, pad: Pad, num_scalars: int = 0) -> None:
         super().__init__()
         self.pad = pad
-        self.stencil = CONVOLUTIONS[pad.num_dims](channels, channels, STENCIL, groups=channels)
+        conv, zeros = CONVOLUTIONS[pad.num_dims], pad.zeros(STENCIL // 2)
+        self.stencil = conv(channels, channels, STENCIL, padding=zeros, groups=channels)  # type: ignore[arg-type]
         self.norm = ConditionedLayerNorm(channels, num_scalars)
         self.first, self.second = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
         self.weight = nn.Parameter(torch.full((channels,), FAINT))
@@ -85,7 +86,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch *token channels"], scalars: Float[Tensor, "batch num_scalars"] | None = None
     ) -> Float[Tensor, "batch *token channels"]:
-        y = self.stencil(self.pad(x.movedim(-1, 1), STENCIL // 2)).movedim(1, -1)
+        y = self.stencil(self.pad.around(x.movedim(-1, 1), STENCIL // 2)).movedim(1, -1)
         return torch.addcmul(x, self.weight, self.second(F.gelu(self.first(self.norm(y, scalars)))))
 
 

@@ -26,15 +26,16 @@ class WaveBlock(nn.Module):
         super().__init__()
         conv = CONVOLUTIONS[pad.num_dims]
         self.pad = pad
-        self.first, self.second = conv(in_channels, out_channels, 3), conv(out_channels, out_channels, 3)
+        self.first = conv(in_channels, out_channels, 3, padding=pad.zeros(1))  # type: ignore[arg-type]
+        self.second = conv(out_channels, out_channels, 3, padding=pad.zeros(1))  # type: ignore[arg-type]
         self.first_norm, self.second_norm = nn.GroupNorm(1, out_channels), nn.GroupNorm(1, out_channels)
         self.modulation = Modulation(num_scalars, out_channels) if num_scalars else None
 
     def forward(
         self, x: Float[Tensor, "batch in_channels *space"], scalars: Float[Tensor, "batch num_scalars"] | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
-        x = F.gelu(self.first_norm(self.first(self.pad(x, 1))))
-        x = self.second_norm(self.second(self.pad(x, 1)))
+        x = F.gelu(self.first_norm(self.first(self.pad.around(x, 1))))
+        x = self.second_norm(self.second(self.pad.around(x, 1)))
         if self.modulation is not None and scalars is not None:
             x = self.modulation(x, scalars)
         return F.gelu(x)
@@ -173,9 +174,9 @@ class SineNet(Operator):
         self.pad = Pad(padding, num_dims)
         self.widths = self._chosen_widths()
         conv = CONVOLUTIONS[num_dims]
-        self.enter = conv(in_channels, hidden_channels, 3)
+        self.enter = conv(in_channels, hidden_channels, 3, padding=self.pad.zeros(1))  # type: ignore[arg-type]
         self.chain = nn.ModuleList(Wave(self.widths, blocks, disentangled, self.pad, num_scalars) for _ in range(waves))
-        self.leave = conv(hidden_channels, out_channels, 3)
+        self.leave = conv(hidden_channels, out_channels, 3, padding=self.pad.zeros(1))  # type: ignore[arg-type]
 
     @property
     def padding(self) -> tuple[Padding, ...]:
@@ -217,10 +218,10 @@ class SineNet(Operator):
         if not torch.compiler.is_compiling():
             check_input(self, x, scalars, self.in_channels, self.num_dims, self.num_scalars)
             check_points(self, x, self.padding, 2**self.levels, LEAST, f"levels={self.levels}")
-        x = self.enter(self.pad(x, 1))
+        x = self.enter(self.pad.around(x, 1))
         for wave in self.chain:
             x = wave(x, scalars)
-        return self.leave(self.pad(x, 1))
+        return self.leave(self.pad.around(x, 1))
 
 
 def widths_of_wave(hidden_channels: int, multiplier: float, levels: int) -> tuple[int, ...]:

@@ -12,18 +12,66 @@ from slipstream.operators.layers import Pad
 THEIRS = {"periodic": "circular", "zero": "constant", "reflect": "reflect"}
 
 
+# Without gradients it is done in another way.
+BOTH_WAYS = pytest.mark.parametrize("gradients", [True, False])
+
+
 @pytest.mark.parametrize("kind", THEIRS)
 @pytest.mark.parametrize("space", [(5,), (5, 4), (5, 4, 3)])
-def test_it_agrees_with_the_padding_of_torch(kind, space):
+@BOTH_WAYS
+def test_it_agrees_with_the_padding_of_torch(kind, space, gradients):
     x = torch.randn(2, 3, *space)
     expected = F.pad(x, (2,) * (2 * len(space)), mode=THEIRS[kind])
-    assert torch.equal(Pad(kind, len(space))(x, 2), expected)
+    with torch.set_grad_enabled(gradients):
+        assert torch.equal(Pad(kind, len(space))(x, 2), expected)
 
 
-def test_every_axis_has_its_own_kind_and_width():
-    x = torch.randn(1, 1, 6, 5)
-    expected = F.pad(F.pad(x, (0, 0, 3, 3), mode="circular"), (1, 1, 0, 0))
-    assert torch.equal(Pad(("periodic", "zero"), 2)(x, (3, 1)), expected)
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("kinds", "widths"),
+    [(("periodic", "zero"), (3, 1)), (("zero", "periodic"), (2, 0)), (("reflect", "periodic"), (1, 5)), (("zero", "reflect"), (0, 3))],
+)  # fmt: skip
+def test_every_axis_has_its_own_kind_and_width(kinds, widths, gradients):
+    x = torch.randn(2, 1, 6, 5)
+    expected = F.pad(
+        F.pad(x, (0, 0, widths[0], widths[0]), mode=THEIRS[kinds[0]]), (widths[1],) * 2 + (0, 0), mode=THEIRS[kinds[1]]
+    )
+    with torch.set_grad_enabled(gradients):
+        assert torch.equal(Pad(kinds, 2)(x, widths), expected)
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+@pytest.mark.parametrize("width", [1, 3])
+def test_its_gradient_is_that_of_the_padding_of_torch(kind, width):
+    x = torch.randn(2, 3, 7, 5, requires_grad=True)
+    weight = torch.randn(2, 3, 7 + 2 * width, 5 + 2 * width)
+    (mine,) = torch.autograd.grad((Pad(kind, 2)(x, width) * weight).sum(), x)
+    (theirs,) = torch.autograd.grad((F.pad(x, (width,) * 4, mode=THEIRS[kind]) * weight).sum(), x)
+    torch.testing.assert_close(mine, theirs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", THEIRS)
+def test_without_gradients_it_may_be_mapped_and_differentiated_forwards(kind):
+    x, t, pad = torch.randn(3, 2, 2, 5, 6), torch.randn(2, 2, 5, 6), Pad(kind, 2)
+    assert torch.equal(torch.func.vmap(lambda v: pad(v, 1))(x), torch.stack([pad(v, 1) for v in x]))
+    assert torch.equal(torch.func.jvp(lambda v: pad(v, 1), (x[0],), (t,))[1], pad(t, 1))
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_in_memory_is_kept(layout, gradients):
+    with torch.set_grad_enabled(gradients):
+        y = Pad("periodic", 2)(torch.randn(2, 3, 5, 6).to(memory_format=layout), 1)
+    assert y.is_contiguous(memory_format=layout)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("kinds", [("zero", "periodic"), ("zero", "zero"), ("reflect", "zero")])
+def test_a_convolution_that_brings_the_zeros_along_sees_the_same(kinds, gradients):
+    x, w, pad = torch.randn(2, 3, 7, 6), torch.randn(4, 3, 5, 5), Pad(kinds, 2)
+    with torch.set_grad_enabled(gradients):
+        torch.testing.assert_close(F.conv2d(pad.around(x, 2), w, padding=pad.zeros(2)), F.conv2d(pad(x, 2), w))
 
 
 def test_padding_once_for_two_convolutions_equals_padding_before_each_if_periodic():
@@ -32,9 +80,12 @@ def test_padding_once_for_two_convolutions_equals_padding_before_each_if_periodi
     torch.testing.assert_close(once, F.conv2d(pad(F.conv2d(pad(x, 1), a).tanh(), 1), b))
 
 
-def test_no_width_is_no_copy():
+@BOTH_WAYS
+def test_no_width_is_no_copy(gradients):
     x = torch.randn(1, 1, 4, 4)
-    assert Pad("zero", 2)(x, 0) is x
+    with torch.set_grad_enabled(gradients):
+        assert Pad("periodic", 2)(x, 0) is x
+        assert Pad("zero", 2).around(x, 1) is x
 
 
 @pytest.mark.parametrize(("kind", "points"), [("periodic", 2), ("reflect", 3)])

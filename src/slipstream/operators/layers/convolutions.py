@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         conv = CONVOLUTIONS[pad.num_dims]
         self.pad = pad
-        self.first = conv(in_channels, out_channels, 3)
+        self.first = conv(in_channels, out_channels, 3, padding=pad.zeros(2))  # type: ignore[arg-type]
         self.second = conv(out_channels, out_channels, 3, bias=False)
         self.norm = group_norm(out_channels)
         self.modulation = Modulation(num_scalars, out_channels) if num_scalars else None
@@ -47,7 +47,7 @@ class ResidualBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch in_channels *space"], scalars: Float[Tensor, "batch num_scalars"] | None = None
     ) -> Float[Tensor, "batch out_channels *space"]:
-        y = self.norm(self.second(F.gelu(self.first(self.pad(x, 2)))))
+        y = self.norm(self.second(F.gelu(self.first(self.pad.around(x, 2)))))
         if self.modulation is not None and scalars is not None:
             y = self.modulation(y, scalars)
         return F.gelu(y + self.skip(x))

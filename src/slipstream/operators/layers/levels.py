@@ -19,17 +19,17 @@ class Smoothing(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, pad: Pad, from_zero: bool) -> None:
         super().__init__()
-        conv = CONVOLUTIONS[pad.num_dims]
+        conv, zeros = CONVOLUTIONS[pad.num_dims], pad.zeros(1)
         self.pad = pad
-        self.operator = None if from_zero else conv(out_channels, in_channels, 3, bias=False)
-        self.smoother = conv(in_channels, out_channels, 3, bias=False)
+        self.operator = None if from_zero else conv(out_channels, in_channels, 3, padding=zeros, bias=False)  # type: ignore[arg-type]
+        self.smoother = conv(in_channels, out_channels, 3, padding=zeros, bias=False)  # type: ignore[arg-type]
 
     def forward(
         self, f: Float[Tensor, "batch in_channels *space"], u: Float[Tensor, "batch out_channels *space"] | None
     ) -> Float[Tensor, "batch out_channels *space"]:
         if self.operator is None or u is None:
-            return self.smoother(self.pad(f, 1))
-        return u + self.smoother(self.pad(f - self.operator(self.pad(u, 1)), 1))
+            return self.smoother(self.pad.around(f, 1))
+        return u + self.smoother(self.pad.around(f - self.operator(self.pad.around(u, 1)), 1))
 
 
 class Smoothings(nn.ModuleList):
@@ -57,11 +57,14 @@ class Transfer(nn.Module):
         super().__init__()
         conv, transposed, stride = CONVOLUTIONS[pad.num_dims], TRANSPOSED[pad.num_dims], tuple(factors)
         self.pad, self.factors = pad, stride
-        self.first = tuple(int(k == "zero" and f == 2) for k, f in zip(pad.padding, stride, strict=True))
+        # Every second point between walls has all its neighbours: only where none is left out a wall comes into it.
+        zeros = tuple(z if f == 1 else 0 for z, f in zip(pad.zeros(1), stride, strict=True))
         residual = restriction == "residual"
-        self.operator = conv(out_channels, in_channels, 3, bias=False) if residual else None
-        self.restrict = conv(in_channels, in_channels, 3, stride=stride, bias=False)  # type: ignore[arg-type]
-        self.guess = None if residual else conv(out_channels, out_channels, 3, stride=stride, bias=False)  # type: ignore[arg-type]
+        self.operator = conv(out_channels, in_channels, 3, padding=pad.zeros(1), bias=False) if residual else None  # type: ignore[arg-type]
+        self.restrict = conv(in_channels, in_channels, 3, stride=stride, padding=zeros, bias=False)  # type: ignore[arg-type]
+        self.guess = (
+            None if residual else conv(out_channels, out_channels, 3, stride=stride, padding=zeros, bias=False)  # type: ignore[arg-type]
+        )
         # Reaches of a fine point: coarse ones at most 1 away along a halved axis (two of them), or itself and its neighbours.
         width = tuple(4 if f == 2 else 3 for f in stride)
         self.prolong = transposed(out_channels, out_channels, width, stride=stride, bias=False)  # type: ignore[arg-type]
@@ -73,13 +76,19 @@ class Transfer(nn.Module):
         return tuple((n + halves[kind]) // 2 if f == 2 else n for n, kind, f in each)
 
     def _aligned(self, x: Tensor) -> Tensor:
-        """The field widened so that a stencil on every coarse point finds its neighbours, and nothing else."""
+        """The field widened so that a stencil on every coarse point finds its neighbours.
+
+        Points on the far side that are left over are not cut off, which would be a copy: the stencils do not get there. Between walls
+        nothing is widened; a convolution on all points brings the zeros along.
+        """
         space, coarse = x.shape[2:], self.coarsened(x.shape[2:])
         lengths = [f * (m - 1) + 3 for m, f in zip(coarse, self.factors, strict=True)]
-        reach = [2 if length > n + 2 else 1 for length, n in zip(lengths, space, strict=True)]
+        each = zip(self.pad.padding, lengths, space, strict=True)
+        reach = [0 if kind == "zero" else 2 if length > n + 2 else 1 for kind, length, n in each]
         x = self.pad(x, reach)
-        for axis, (first, r, length) in enumerate(zip(self.first, reach, lengths, strict=True)):
-            x = x.narrow(axis + 2, first + r - 1, length)
+        for axis, (r, length) in enumerate(zip(reach, lengths, strict=True)):
+            if r == 2:
+                x = x.narrow(axis + 2, 1, length)
         return x
 
     def down(
@@ -87,14 +96,15 @@ class Transfer(nn.Module):
     ) -> tuple[Float[Tensor, "batch in_channels *coarse"], Float[Tensor, "batch out_channels *coarse"] | None]:
         """Right-hand side and first guess on the coarser grid; None is zero."""
         if self.operator is not None:
-            f = f - self.operator(self.pad(u, 1))
+            f = f - self.operator(self.pad.around(u, 1))
         return self.restrict(self._aligned(f)), None if self.guess is None else self.guess(self._aligned(u))
 
     def up(
         self, u: Float[Tensor, "batch out_channels *coarse"], space: Sequence[int]
     ) -> Float[Tensor, "batch out_channels *space"]:
         """The field on the finer grid of `space` points."""
-        u = self.prolong(self.pad(u, 1))
-        for axis, (n, first, factor) in enumerate(zip(space, self.first, self.factors, strict=True)):
-            u = u.narrow(axis + 2, 3 - first if factor == 2 else 2, n)
+        u = self.prolong(self.pad.around(u, 1))
+        for axis, (n, kind, factor) in enumerate(zip(space, self.pad.padding, self.factors, strict=True)):
+            start = 2 - factor if kind == "zero" else factor + 1  # of what was widened, or not, by one coarse point
+            u = u.narrow(axis + 2, start, n)
         return u

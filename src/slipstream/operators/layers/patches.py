@@ -47,10 +47,11 @@ class PatchRecovery(nn.Module):
         super().__init__()
         self.pad = pad
         self.projection = TRANSPOSED[pad.num_dims](channels, out_channels, patch, stride=patch)
-        self.heal = CONVOLUTIONS[pad.num_dims](out_channels, out_channels, SEAM, bias=False)
+        conv, zeros = CONVOLUTIONS[pad.num_dims], pad.zeros(SEAM // 2)
+        self.heal = conv(out_channels, out_channels, SEAM, padding=zeros, bias=False)  # type: ignore[arg-type]
 
     def forward(self, x: Float[Tensor, "batch *token channels"]) -> Float[Tensor, "batch out_channels *space"]:
-        return self.heal(self.pad(self.projection(x.movedim(-1, 1)), SEAM // 2))
+        return self.heal(self.pad.around(self.projection(x.movedim(-1, 1)), SEAM // 2))
 
 
 class PatchMerging(nn.Module):
