@@ -67,24 +67,35 @@ def run(
     work: Callable[[int, float], None],
     claims: Callable[[list[dict[str, Any]]], Iterable[Claim]],
     packages: Sequence[str],
+    files: Sequence[str] = (),
+    counts: Sequence[int] = (1, 2),
+    quick: Callable[[int, float], None] | None = None,
 ) -> None:
-    """The command line of such a benchmark: ``work(threads, seconds)`` prints rows in processes of its own; result and claims are saved."""
+    """The command line of such a benchmark: ``work(threads, seconds)`` prints rows in processes of its own; result and claims are saved.
+
+    `files` stand beside the script and have to be committed too. Where there is a `quick`, ``--quick`` does that instead and saves nothing.
+    """
     parser = argparse.ArgumentParser(description=question)
     parser.add_argument("--seconds", type=float, default=20.0, help="a case")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    if quick is not None:
+        parser.add_argument("--quick", action="store_true", help="small sizes: a look, no evidence; writes nothing")
     parser.add_argument(
         "--dirty", action="store_true", help="let code through that is in no commit; the result is marked"
     )
     arguments = parser.parse_args()
+    looking = quick is not None and arguments.quick
     if arguments.threads:
         pin(arguments.threads)
-        return work(arguments.threads, arguments.seconds)
+        return (quick if looking and quick else work)(arguments.threads, arguments.seconds)
 
     from slipstream.assessment.evidence import PACKAGE, committed, evidence, save
 
-    commit = committed(PACKAGE, script, Path(__file__), dirty=arguments.dirty)
+    beside = [script.with_name(name) for name in files]
+    commit = committed(PACKAGE, script, Path(__file__), *beside, dirty=arguments.dirty or looking)
     began = time.perf_counter()
-    rows = by_threads(str(script), ["--seconds", str(arguments.seconds)])
+    options = ["--seconds", str(arguments.seconds), *(["--quick"] if looking else [])]
+    rows = by_threads(str(script), options, counts)
     minutes = (time.perf_counter() - began) / 60
     result = evidence(
         question=question,
@@ -95,6 +106,7 @@ def run(
         commit=commit,
         packages=packages,
     )
-    save(script.parent / "results" / f"{script.stem}.json", result)
+    if not looking:
+        save(script.parent / "results" / f"{script.stem}.json", result)
     for entry in [*result["rows"], *result["claims"]]:
         print(json.dumps(entry))

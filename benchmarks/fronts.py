@@ -1,6 +1,6 @@
 """What a classical solver costs at which error: every rung of three problems' ladders, on one picture.
 
-Run ``python benchmarks/fronts.py``; ten minutes on one quiet core (``--quick``: small grids, a look). Writes
+Run ``python benchmarks/fronts.py``; fifteen minutes on one quiet core (``--quick``: small grids, a look). Writes
 ``benchmarks/results/fronts.json`` and ``fronts.png``.
 
 Chaotic flow in a periodic square, chaos on a line, and a cavity between walls: the ready-made problems at their usual sizes, and every
@@ -89,7 +89,7 @@ def claims(rows: Sequence[dict[str, Any]]) -> Iterator[Claim]:
         ratio = statistics.median(able) / min(able) if able else math.nan
         yield Claim(
             f"{problem}: the trusted solver can judge an error of {ERROR:.0%}.",
-            "law",
+            "effect",
             TRUST * mine[0]["stated_error"],
             ERROR,
             "at most",
