@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -224,7 +224,7 @@ class ParsedEquation(Equation):
     def nonlinear(
         self, u_hat: Shaped[Tensor, "batch channel *wavenumber"], d: Spectral, p: Parameters
     ) -> Shaped[Tensor, "batch channel *wavenumber"]:
-        total = self._nonlinear(u_hat, d, p)
+        total = self._nonlinear(d)(u_hat, p)
         if self._coupled:
             parts = list(total.split(1, dim=1))
             for (c, j), symbol in self._matrix(d.grid, p, u_hat.real).items():
@@ -232,22 +232,28 @@ class ParsedEquation(Equation):
             total = torch.cat(parts, dim=1)
         return total
 
-    def _nonlinear(self, u_hat: Tensor, d: Spectral, p: Parameters) -> Tensor:
-        """What neither the linear part of steppers nor the force contains."""
+    def _nonlinear(self, d: Spectral) -> Callable[[Tensor, Parameters], Tensor]:
+        """What neither the linear part of steppers nor the force contains; all that can be known of it before is known once."""
+        products: Callable[[Tensor, Parameters], Tensor] | None = None
         if self._plan.products:
             if d not in self._bound:
                 with torch.inference_mode(False):
                     self._bound[d] = SpectralPlan(self._plan, d, len(self.channels))
-            total = self._bound[d](u_hat, p)
-        else:
-            total = torch.zeros_like(u_hat)
-        if not self._coupled and any(c != j for c, j, *_ in self.linear_terms):
+            products = self._bound[d]
+        across = [] if self._coupled else [t for t in self.linear_terms if t[0] != t[1]]
+        if products is not None and not across:
+            return products
+
+        def nonlinear(u_hat: Tensor, p: Parameters) -> Tensor:
+            total = torch.zeros_like(u_hat) if products is None else products(u_hat, p)
+            if not across:
+                return total
             parts = list(total.split(1, dim=1))
-            for c, j, n, uniform, _ in self.linear_terms:
-                if c != j:
-                    parts[c] = parts[c] + n * self._compiled[uniform]({}, p) * u_hat[:, j : j + 1]
-            total = torch.cat(parts, dim=1)
-        return total
+            for c, j, n, uniform, _ in across:
+                parts[c] = parts[c] + n * self._compiled[uniform]({}, p) * u_hat[:, j : j + 1]
+            return torch.cat(parts, dim=1)
+
+        return nonlinear
 
     def form(self, d: Spectral) -> Form:
         """Half spectra; where derivatives couple unknowns, their linear part is one matrix a wavenumber."""
@@ -261,14 +267,7 @@ class ParsedEquation(Equation):
             whole = torch.broadcast_tensors(zero, *_alike([entries.get((c, j), zero) for c in size for j in size]))[1:]
             return torch.cat(whole, dim=1).unflatten(1, (len(size), len(size)))
 
-        nonlinear = self._nonlinear
-        return Form(
-            d.forward,
-            d.inverse,
-            lambda half: half,
-            lambda u_hat, p: nonlinear(u_hat, d, p),
-            linear if self._coupled else None,
-        )
+        return Form(d.forward, d.inverse, lambda half: half, self._nonlinear(d), linear if self._coupled else None)
 
     def force(self, d: Spectral, p: Parameters) -> Shaped[Tensor, "batch channel *wavenumber"] | None:
         if not any(self._force):
