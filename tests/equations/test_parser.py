@@ -125,6 +125,7 @@ TOGETHER = {
     "carried": ("v_t = laplace(v) - advect(v, v)", 2, True),
     "carried and eaten": ("v_t = laplace(v) - advect(v, v) - dot(v, v)*v", 3, True),
     "two scalars": ("u_t = u_xx - u*w*u_x; w_t = w_xx - u*w*w_x", 1, True),
+    "carried by a slope of a product": ("u_t = u_xx - u*dx(u**2*w); w_t = w_xx - w*dx(u**2*w)", 1, True),
     "unlike coefficients": ("u_t = u_xx - u*u_x; w_t = w_xx - 2*u*w_x - u_x*w", 1, False),
     "the same pieces twice": ("u_t = u_xx - u*u_x - w**2; w_t = w_xx - u*w_x - u_x*w", 1, False),
     "one product, two signs": ("u_t = u_xx - u*w**2; w_t = w_xx + 3*u*w**2", 1, False),

@@ -154,11 +154,9 @@ class SpectralPlan:
             for (index, uniform, ops), i in bases.items()
         ]
         # Where each channel takes one product and nothing else, its own or all the same, one multiplication does for all of them.
-        single = [self._bases[takes[0][0]][0] for takes in self._takes if len(takes) == 1]
-        self._straight = single in (list(range(channels)), [0] * channels) and len(plan.products) in (1, channels)
+        self._straight = len(plan.products) in (1, channels) and all(len(takes) == 1 for takes in self._takes)
         whole = {atoms[0][2] for atoms, _, which in ups if which is None}
         self._together, alone = _together(plan, channels, whole)
-        alone |= {f for one in plan.nested for f in algebra.leaves(one[2])}
         self._ups = [(atoms, op, which, not alone.isdisjoint(atoms)) for atoms, op, which in ups]
         self._known: tuple[Parameters | None, list[tuple[int, Tensor]]] = (None, [])
 
