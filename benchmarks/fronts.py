@@ -146,6 +146,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.legend(fontsize=7, frameon=False)
         units = f"after {mine[0]['time_units']:g} time units"
         axes.set_ylabel(f"relative error {units}")
+        axes.tick_params(axis="x", which="both", labelsize=6)  # a decade holds up to five of them
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
