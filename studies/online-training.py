@@ -11,8 +11,6 @@ Burgers' equation; message passing between scattered points of the plate. A furt
 
 from __future__ import annotations
 
-import math
-
 from slipstream.app.studies import Study
 
 QUESTION = (
@@ -187,7 +185,7 @@ def compare(seed, network, data, equal, steps, minutes, tests, folder):
     from time import process_time
 
     import torch
-    from _clock import Clock
+    from _clock import budget
 
     from slipstream.training import Descent
     from slipstream.training.loop import train
@@ -197,7 +195,7 @@ def compare(seed, network, data, equal, steps, minutes, tests, folder):
     _ = problem.statistics
     torch.manual_seed(seed)
     stepper, objective = stepper_of(network, problem)
-    clock = Clock(60 * minutes[network] if equal == "time" else math.inf)
+    clock, spend = budget(*((minutes[network], None) if equal == "time" else (None, steps[network])))
     if data == "offline":
         known = problem.simulate(STORED, FRAMES[network], seed=1000 + seed, out=folder / "frames.zarr")
         source, solver = stored_source(network, known), process_time() - clock.now
@@ -207,12 +205,11 @@ def compare(seed, network, data, equal, steps, minutes, tests, folder):
         stepper,
         source,
         objective,
-        steps=steps[network] if equal == "steps" else 10**7,
         update=Descent(1e-3),
-        callbacks=[clock],
         seed=seed,
         show=False,
         folder=folder / "t",
+        **spend,
     )
     stepper.eval()
     if data == "online":
