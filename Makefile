@@ -26,6 +26,7 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python benchmarks/spectral.py
 	.venv-bench/bin/python benchmarks/catalogue.py
 	.venv-bench/bin/python benchmarks/fronts.py
+	.venv-bench/bin/python benchmarks/parsed.py
 	.venv-bench/bin/python benchmarks/fno.py
 	.venv-bench/bin/python benchmarks/accelerate.py
 	.venv-bench/bin/python benchmarks/stranger.py
