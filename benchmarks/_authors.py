@@ -72,9 +72,8 @@ class Case:
         package = types.ModuleType(f"authors_of_{path.stem.lower()}")
         package.__path__ = [str(path.parent)]
         idle = {name: mock.MagicMock() for name in self.idle}
-        elsewhere = [
-            entry for entry in sys.path if Path(entry).resolve() != HERE
-        ]  # where scripts have names of packages
+        # Not from here, where scripts have names of packages.
+        elsewhere = [entry for entry in sys.path if Path(entry).resolve() != HERE]
         with (
             mock.patch.dict(sys.modules, {package.__name__: package, **idle}),
             mock.patch.object(sys, "path", elsewhere),
@@ -216,9 +215,8 @@ def _carry_scot(ours: Any, theirs: Any) -> None:
         for pair in zip(mine.blocks, its.blocks, strict=True):
             block(*pair)
     for mine, its in zip(ours.merge, down[:-1], strict=True):
-        four = its.downsample.reduction.weight.unflatten(
-            1, (2, 2, -1)
-        )  # theirs joins column by column, ours row by row
+        # Theirs joins the four column by column, ours row by row.
+        four = its.downsample.reduction.weight.unflatten(1, (2, 2, -1))
         mine.reduction.weight.copy_(four.transpose(1, 2).flatten(1))
         norm(mine.norm, its.downsample.norm)
     for mine, its in zip(ours.joins, theirs.residual_blocks[:-1], strict=True):
