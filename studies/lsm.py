@@ -16,7 +16,7 @@ TABLE = {
     "largest": "largest error of the fit",
     "exponent": "cost grows as points to the power",
 }
-BUDGET = {"minutes": 6.5, "flow_minutes": 5.0, "samples": 800, "tests": 100, "runs": 16, "repeats": 20}
+BUDGET = {"minutes": 5.0, "flow_minutes": 4.0, "samples": 800, "tests": 100, "runs": 16, "repeats": 20}
 QUICK = {"minutes": 0.08, "flow_minutes": 0.08, "samples": 48, "tests": 8, "runs": 2, "repeats": 3}
 
 study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE)
