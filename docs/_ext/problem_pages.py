@@ -68,7 +68,8 @@ def draw(problem: Any, path: Path, steps: int = STEPS) -> None:
         axes.set_xlabel("x", fontsize=7)
     else:
         middle = [n // 2 for n in u.shape[4:]]
-        picture = u[:, 0] if dims == 1 else u[(-1, 0, slice(None), slice(None), *middle)].T
+        cuts = u.movedim(1, 0) if dims == 1 else u[(-1, slice(None), slice(None), slice(None), *middle)].mT
+        picture = next((c for c in cuts if c.std() > 1e-6 * c.abs().max()), cuts[0])
         diverging = bool((picture.amin() < 0) & (picture.amax() > 0))
         largest = float(picture.abs().max())
         limits = {"vmin": -largest, "vmax": largest} if diverging else {}
@@ -119,8 +120,8 @@ def write(app) -> None:
 INTRODUCTION = """\
 Every problem brings one equation on one domain, distributions of initial states and parameters, a trusted classical solver that
 states its own error, and a ladder of cheaper settings that a fast solver has to beat. A picture shows one run, drawn when these
-pages were built: the last frame of its first channel (in space, a cut), all frames where there is one axis (time upwards), the
-course in time where there is none."""
+pages were built: the last frame of the first channel that varies (in space, a cut), all frames where there is one axis (time
+upwards), the course in time where there is none."""
 
 
 def setup(app):
