@@ -128,7 +128,8 @@ def their_blocks(case: Case, u: Any) -> dict[str, Block]:
 
     problem = case.ours()
     n = problem.grid.shape[0]
-    kept = (n - 1) // 3  # ours; theirs keep what lies at or below half the points times the fraction, less one
+    # Ours; theirs keep what lies at or below half the points times the fraction, less one.
+    kept = (n - 1) // 3 if problem.equation.dealias else n // 2
     domain = (problem.grid.num_dims, problem.grid.extent[0], n, case.dt)
     step = case.theirs(problem, domain, {"order": 2, "dealiasing_fraction": (kept + 1.01) / (n / 2)})
     frames = jax.numpy.asarray(u.numpy() if len(u) > 1 else u[0].numpy())

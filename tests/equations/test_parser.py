@@ -75,6 +75,7 @@ def smooth(channels: int, grid: Grid, highest: float = 3.0) -> torch.Tensor:
 def test_text_says_the_same_as_the_class_in_no_more_transforms(name):
     text, parameters, by_hand, dims, transforms = PAIRS[name]
     equation = parse(text, parameters, num_dims=dims)
+    assert equation.dealias == by_hand.dealias
     grid = Grid.box([20, 18][:dims])
     d, u = Spectral(grid, torch.float64), smooth(len(equation.channels), grid)
     u = u - u.flatten(2).mean(-1).reshape(2, -1, *[1] * dims)
@@ -307,3 +308,19 @@ def test_arguments_that_do_not_fit_are_refused():
         parse("u_t = u_xx + u_yy", num_dims=1)
     with pytest.raises(ShapeError, match="field 'f'"):
         parse("u_t = u_xx + u_yy + f", {"f": torch.ones(8)})
+
+
+@pytest.mark.parametrize(
+    ("text", "dealias"),
+    [
+        ("u_t = u_xx + u - u**3", False),
+        ("u_t = -u_xxxx + u_xx + sin(u)", False),
+        ("u_t = u_xx + dx(u**2)", True),  # what folds over is carried on
+        ("u_t = u_xx + u*u_xx", True),
+        ("u_t = v; v_t = u_xx - u**3", True),  # nothing damps it
+        ("u_t = u_xx - u*v; v_t = u*v", True),
+        ("u_t = -v_xx - v*(u**2 + v**2); v_t = u_xx + u*(u**2 + v**2)", True),
+    ],
+)
+def test_products_are_dealiased_unless_they_only_react_beside_diffusion(text, dealias):
+    assert parse(text).dealias is dealias

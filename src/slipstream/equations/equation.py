@@ -69,6 +69,12 @@ class Equation:
     parameters: Mapping[str, Parameter]
     latex: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    dealias: bool = True
+    """Whether spectral steppers drop the upper third of the wavenumbers from products.
+
+    What folds over in products of resolved waves has to be dropped where derivatives carry it on (advection), and where nothing damps it.
+    Reactions at points beside diffusion need not give up that third: what folds over is as small as what the grid does not resolve.
+    """
 
     def rate(
         self, u: Float[Tensor, "batch channel *space"], d: Calculus, p: Parameters

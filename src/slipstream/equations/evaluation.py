@@ -162,11 +162,16 @@ class SpectralPlan:
 
     def _op(self, ops: Sequence[tuple[float, Orders]]) -> Tensor:
         d = self.d
+        if not d.dealias and not any(any(o) for _, o in ops):  # one number: nothing is dropped, nothing derived
+            return d.square.new_tensor(sum(n for n, _ in ops))
         terms = [n * symbol(d.grid, o, d.dtype, d.device) for n, o in ops]
-        return (d.kept * sum(terms[1:], terms[0])).to(d.dtype.to_complex())
+        return d.cut(sum(terms[1:], terms[0])).to(d.dtype.to_complex())
 
-    def _group(self, channels: int) -> list[tuple[tuple[Factor, ...], Tensor, slice | Tensor | None]]:
-        """Derivatives of the same order go up together: which they are, their symbol, and the channels that they are of."""
+    def _group(self, channels: int) -> list[tuple[tuple[Factor, ...], Tensor | None, slice | Tensor | None]]:
+        """Derivatives of the same order go up together: which they are, their symbol, and the channels that they are of.
+
+        The symbol is None where coefficients go up as they are.
+        """
         by_orders: dict[Orders, list[Factor]] = {}
         for f in self.plan.atoms:
             by_orders.setdefault(f[2], []).append(f)
@@ -178,7 +183,8 @@ class SpectralPlan:
                 slice(picked[0], picked[-1] + 1) if neighbours else torch.tensor(picked, device=self.d.device)
             )
             which = None if picked == list(range(channels)) else which
-            groups.append((tuple(atoms), self._op(((1.0, orders),)), which))
+            op = self._op(((1.0, orders),)) if self.d.dealias or any(orders) else None
+            groups.append((tuple(atoms), op, which))
         return groups
 
     def _ops(self, p: Parameters) -> list[tuple[int, Tensor]]:
@@ -200,7 +206,8 @@ class SpectralPlan:
     def __call__(self, u_hat: Tensor, p: Parameters) -> Tensor:
         d, values = self.d, dict(self._fixed)
         for atoms, op, which, apart in self._ups:
-            up = d.inverse(op * (u_hat if which is None else u_hat[:, which]))
+            part = u_hat if which is None else u_hat[:, which]
+            up = d.inverse(part if op is None else op * part)
             if which is None:
                 values["all", atoms[0][2]] = up
             if len(atoms) == 1:

@@ -152,6 +152,12 @@ class ParsedEquation(Equation):
         self._plain = plans.make_plan(rest)
         self._coupled = any(c != j and orders != none for c, j, _, _, orders in self.linear_terms)
         self._compiled = {u: evaluation.compile_product(u) for _, _, _, u, _ in self.linear_terms}
+        self.dealias = not (self._diffuses() and self._plan.at_points)
+
+    def _diffuses(self) -> bool:
+        """Whether every unknown has an even derivative of its own among the linear terms: well-posed, it damps short waves."""
+        damped = {c for c, j, _, _, o in self.linear_terms if c == j and o[-1] == 0 and sum(o) > 0 and sum(o) % 2 == 0}
+        return damped == set(range(len(self.rates)))
 
     # The equation in any calculus.
 

@@ -30,6 +30,7 @@ class SwiftHohenberg(Equation):
     """
 
     latex = r"\partial_t u = r\, u - (q^2 + \Delta)^2 u + g\, u^2 - u^3"
+    dealias = False
 
     def __init__(self, drive: float = 0.3, wavenumber: float = 1.0, asymmetry: float = 0.0, num_dims: int = 2) -> None:
         self.drive, self.wavenumber, self.asymmetry, self.num_dims = drive, wavenumber, asymmetry, num_dims
@@ -53,8 +54,8 @@ class SwiftHohenberg(Equation):
     def nonlinear(
         self, u_hat: Shaped[Tensor, "batch channel *wavenumber"], d: Spectral, p: Parameters
     ) -> Shaped[Tensor, "batch channel *wavenumber"]:
-        v = d.inverse(d.kept * u_hat)
-        return d.kept * d.forward((p["asymmetry"] - v) * v * v)
+        v = d.inverse(d.cut(u_hat))
+        return d.cut(d.forward((p["asymmetry"] - v) * v * v))
 
     def invariants(self):
         def energy(u: Tensor, d: Calculus, p: Parameters) -> Tensor:

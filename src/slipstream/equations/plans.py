@@ -49,6 +49,12 @@ class Plan:
     def transforms(self) -> int:
         return len(self.atoms) + len(self.products) + 2 * len(self.nested)
 
+    @property
+    def at_points(self) -> bool:
+        """Whether no derivative occurs, of an unknown or of a product."""
+        ops = [o for uses in self.uses for use in uses for _, o in use.ops]
+        return not self.nested and not any(any(o) for o in (*(f[2] for f in self.atoms), *ops))
+
 
 def term_of(product: Product, number: float) -> Term:
     """A term whose derivative, if it is one as a whole, is told from what is inside."""

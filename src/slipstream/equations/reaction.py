@@ -33,6 +33,7 @@ class FisherKPP(Equation):
     """
 
     latex = r"\partial_t u = \nu \Delta u + r\, u (1 - u)"
+    dealias = False
 
     def __init__(self, diffusivity: float = 1e-3, growth: float = 1.0, num_dims: int = 1) -> None:
         self.diffusivity, self.growth, self.num_dims = diffusivity, growth, num_dims
@@ -53,7 +54,7 @@ class FisherKPP(Equation):
     def nonlinear(
         self, u_hat: Shaped[Tensor, "batch channel *wavenumber"], d: Spectral, p: Parameters
     ) -> Shaped[Tensor, "batch channel *wavenumber"]:
-        return (-p["growth"] * d.kept) * d.forward(d.inverse(d.kept * u_hat).square())
+        return d.cut(-p["growth"]) * d.forward(d.inverse(d.cut(u_hat)).square())
 
 
 class AllenCahn(Equation):
@@ -72,6 +73,7 @@ class AllenCahn(Equation):
     """
 
     latex = r"\partial_t u = \nu \Delta u + r\, (u - u^3)"
+    dealias = False
 
     def __init__(self, diffusivity: float = 1e-4, reaction: float = 5.0, num_dims: int = 1) -> None:
         self.diffusivity, self.reaction, self.num_dims = diffusivity, reaction, num_dims
@@ -92,7 +94,7 @@ class AllenCahn(Equation):
     def nonlinear(
         self, u_hat: Shaped[Tensor, "batch channel *wavenumber"], d: Spectral, p: Parameters
     ) -> Shaped[Tensor, "batch channel *wavenumber"]:
-        return (-p["reaction"] * d.kept) * d.forward(_cube(d.inverse(d.kept * u_hat)))
+        return d.cut(-p["reaction"]) * d.forward(_cube(d.inverse(d.cut(u_hat))))
 
     def invariants(self):
         def energy(u: Tensor, d: Calculus, p: Parameters) -> Tensor:
@@ -121,6 +123,7 @@ class GrayScott(Equation):
     """
 
     latex = r"\partial_t u = D_u \Delta u - u v^2 + F (1 - u), \quad \partial_t v = D_v \Delta v + u v^2 - (F + k) v"
+    dealias = False
 
     def __init__(
         self,
@@ -169,10 +172,11 @@ class GrayScott(Equation):
 
     @staticmethod
     def _eat(d: Spectral) -> Callable[[Tensor, Parameters], Tensor]:
-        signed = torch.stack([-d.kept, d.kept])  # what one loses the other gains: one product comes down, once
+        # What one loses the other gains: one product comes down, once.
+        signed = d.cut(d.square.new_tensor([-1.0, 1.0]).reshape(2, *[1] * d.num_dims))
 
         def nonlinear(u_hat: Tensor, p: Parameters) -> Tensor:
-            a, b = d.inverse(d.kept * u_hat).split(1, dim=1)
+            a, b = d.inverse(d.cut(u_hat)).split(1, dim=1)
             return signed * d.forward(a * b * b)
 
         return nonlinear

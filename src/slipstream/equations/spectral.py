@@ -13,32 +13,37 @@ from slipstream.grids import Grid
 
 
 class Spectral(Calculus):
-    """Exact derivatives of trigonometric polynomials; products dealiased by the 2/3 rule.
+    """Exact derivatives of trigonometric polynomials; products dealiased by the 2/3 rule, or taken at points as they are.
 
     Parameters
     ----------
     grid : periodic.
     dtype, device : of the fields it is used with.
+    dealias : drop from products, before and after, what the 2/3 rule drops.
 
     Attributes
     ----------
     wavenumbers : one tensor an axis, broadcastable to (*wavenumber).
     square : |k|^2, shape (*wavenumber).
-    kept : 1 where |k| lies below 2/3 of the highest wavenumber along every axis, else 0.
+    kept : 1 where |k| lies below 2/3 of the highest wavenumber along every axis, else 0; 1 everywhere without dealiasing.
     """
 
     def __init__(
-        self, grid: Grid, dtype: torch.dtype = torch.float32, device: torch.device | str | None = None
+        self,
+        grid: Grid,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        dealias: bool = True,
     ) -> None:
         self.grid, self.num_dims, self.dtype, self.device = grid, grid.num_dims, dtype, device
-        self.axes = tuple(range(-grid.num_dims, 0))
+        self.dealias, self.axes = dealias, tuple(range(-grid.num_dims, 0))
         exact = grid.wavenumbers(torch.float64)
         self.wavenumbers = tuple(k.to(dtype=dtype, device=device) for k in exact)
         self.square = sum((k**2 for k in exact[1:]), exact[0] ** 2).to(dtype=dtype, device=device)
         kept = torch.ones((), dtype=torch.float64)
         for k, n, h in zip(exact, grid.shape, grid.spacing, strict=True):
             # n // 3 wavenumbers a side; strictly below n/3 so that no product of two kept modes folds onto a kept one.
-            highest = 2 * torch.pi / (n * h) * ((n - 1) // 3)
+            highest = 2 * torch.pi / (n * h) * ((n - 1) // 3 if dealias else n)
             kept = kept * (k.abs() <= highest * (1 + 1e-9))
         self.kept = kept.to(dtype=dtype, device=device)
         self._inverse_square = torch.where(
@@ -108,24 +113,28 @@ class Spectral(Calculus):
     def inverse_laplace(self, u: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         return self.inverse(-self._inverse_square * self.forward(u))
 
+    def cut(self, u_hat: Shaped[Tensor, "*symbol"]) -> Shaped[Tensor, "*symbol2"]:
+        """Coefficients, or a symbol that will meet some, without the wavenumbers that are dropped from products."""
+        return self.kept * u_hat if self.dealias else u_hat
+
     def truncate(self, u: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
-        """The field without the wavenumbers that the 2/3 rule drops."""
-        return self.inverse(self.kept * self.forward(u))
+        """The field without the wavenumbers that are dropped from products."""
+        return self.inverse(self.cut(self.forward(u))) if self.dealias else u
 
     def multiply(
         self, a: Float[Tensor, "batch #channel *space"], b: Float[Tensor, "batch #channel *space"]
     ) -> Float[Tensor, "batch channel *space"]:
-        """The product of the kept parts of both, exact in every kept wavenumber."""
+        """The product of the kept parts of both, exact in every kept wavenumber where products are dealiased."""
         return self.truncate(self.truncate(a) * self.truncate(b))
 
     def pointwise(self, function: Callable[..., Tensor], *fields: Tensor) -> Tensor:
-        """The kept part of a function of the kept parts: exact in the kept wavenumbers for products of two."""
+        """The kept part of a function of the kept parts: exact in the kept wavenumbers for dealiased products of two."""
         return self.truncate(function(*(self.truncate(u) for u in fields)))
 
     def advect(
         self, v: Float[Tensor, "batch dim *space"], u: Float[Tensor, "batch channel *space"]
     ) -> Float[Tensor, "batch channel *space"]:
-        v, u_hat = self.truncate(v), self.kept * self.forward(u)
+        v, u_hat = self.truncate(v), self.cut(self.forward(u))
         terms = [v[:, i : i + 1] * self.inverse(self.symbol(i) * u_hat) for i in range(self.num_dims)]
         return self.truncate(sum(terms[1:], terms[0]))
 

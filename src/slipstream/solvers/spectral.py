@@ -89,7 +89,7 @@ class SpectralStepper(Stepper):
     def _tools(self, dtype: torch.dtype, device: torch.device) -> tuple[Spectral, Form]:
         if (dtype, device) not in self._calculi:
             with torch.inference_mode(False):  # tables made under inference mode could never be used in training
-                d = Spectral(self.inner, dtype, device)
+                d = Spectral(self.inner, dtype, device, self.equation.dealias)
                 self._calculi[dtype, device] = d, self.equation.form(d)
         return self._calculi[dtype, device]
 
