@@ -98,6 +98,14 @@ def test_marching_twice_is_marching_once_over_twice_the_interval(problem):
     assert torch.allclose(one[:, 1::2], two, atol=1e-9)
 
 
+def test_in_no_time_every_value_stays_what_it_is(problem):
+    """The finest wave that the points hold included."""
+    _, parameters = problem.sample(2, 0)
+    u = torch.randn(2, 1, 1, 16, 16, dtype=torch.float64)
+    found = rollout(problem.with_interval(1e-12).solver(), u, 1, parameters=parameters)
+    assert torch.allclose(found, u, atol=1e-6)
+
+
 def test_it_starts_from_any_frame_and_the_walls_may_change(problem):
     data = problem.simulate(2, 20, seed=2)
     later = rollout(problem.solver(), data.frames[:, 5:6].double(), 8, parameters=data.parameters)

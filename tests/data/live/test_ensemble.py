@@ -137,6 +137,7 @@ def bad(frame, step=3):
 MISHAPS = {
     "died": Lost(1, "died"),
     "not finite": bad(torch.full((1, 4, 4), torch.nan)),
+    "infinite both ways": bad(torch.tensor([torch.inf, -torch.inf] * 8).reshape(1, 4, 4)),
     "infinite as float32": bad(torch.full((1, 4, 4), 1e300, dtype=torch.float64)),
     "of another shape": bad(torch.zeros(1, 4, 5)),
     "integers": bad(torch.zeros(1, 4, 4, dtype=torch.long)),
@@ -144,6 +145,11 @@ MISHAPS = {
     "a step twice": bad(true_frame(1, 2), 2),
     "finished early": "stop",
 }
+
+
+def test_values_whose_sum_is_too_large_are_finite_all_the_same():
+    run, reception = Run(Member(0, 0, {}, 1)), Reception((1, 4, 4), 1, 1.0, direct=False)
+    assert reception.take(run, Delivered(0, 0, torch.full((1, 4, 4), 3e38))) is not None
 
 
 @pytest.mark.parametrize("mishap", MISHAPS.values(), ids=MISHAPS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import process_time
 from typing import Any
 
@@ -15,6 +16,7 @@ from slipstream.data.live.engine import Delivered, Event, Finished, Member
 from slipstream.data.live.members import start_of
 from slipstream.errors import InputError
 from slipstream.problems.problem import Problem
+from slipstream.stepper import Stepper
 
 
 @dataclass
@@ -143,6 +145,11 @@ class InProcess:
             del self._waiting[: len(new)]
             self._groups.append(_Group(new, self._march(new)))
 
+    @cached_property
+    def _solver(self) -> Stepper:
+        """One for all batches: it keeps no state, but what it has worked out for its grid and time step."""
+        return self.problem.reference() if self.trusted else self.problem.solver(guard=False)
+
     @torch.no_grad()
     def _march(self, members: list[Member]) -> Iterator[Tensor]:
         """Frames (run, time, channel, *space) in float32 without end: the initial ones, then one solver call's at a time."""
@@ -151,7 +158,7 @@ class InProcess:
         parameters = {k: torch.cat([p[k] for _, p in starts]) for k in starts[0][1]}
         if frames.shape[1]:
             yield frames[:, -1:]
-        solver = self.problem.reference() if self.trusted else self.problem.solver(guard=False)
+        solver = self._solver
         if self.trusted:
             frames = frames.double()
             parameters = {k: v.double() if v.is_floating_point() else v for k, v in parameters.items()}
