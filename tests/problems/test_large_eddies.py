@@ -137,6 +137,15 @@ def test_the_layer_is_unstable_where_theory_says():
     assert growth[6] < 0.1 * growth[2]
 
 
+@pytest.mark.parametrize("points", [16, 24])
+def test_the_closure_is_as_wide_as_half_the_finest_kept_wave(points):
+    problem = IsotropicTurbulence(num_points=24, num_dims=2, peak=2.0)
+    closed = problem.solver(Setting(points, 2, LargeEddy(ETDRK2)), guard=False)
+    d = Spectral(closed.inner, torch.float64)
+    finest = float((d.kept * d.wavenumbers[0].abs()).max())
+    assert closed.equation.width == pytest.approx(math.pi / finest)
+
+
 def test_gradients_reach_the_closure():
     u, d = flow(2, 12)
     closed = SmagorinskyVorticity(0.01, width=0.5)

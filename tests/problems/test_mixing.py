@@ -49,6 +49,14 @@ def test_the_flow_has_no_divergence_and_unit_turning(stirring):
     assert float(d.curl(v).abs().max()) == pytest.approx(2.0, rel=1e-3)  # a solid turning at 1/s has vorticity 2
 
 
+def test_more_cells_are_smaller_eddies():
+    problem = FlowMixing(num_points=48, cells=3)
+    v = problem.stirring.velocity(problem.grid.coordinates(torch.float64))
+    assert torch.allclose(v.roll(16, -1), v)
+    assert torch.allclose(v.roll(16, -2), v)
+    assert not torch.allclose(v.roll(8, -1), v)
+
+
 def test_without_diffusion_mean_and_variance_stay_and_with_it_variance_falls_as_the_gradient_says():
     problem = FlowMixing(num_points=48, strength=4.0, diffusivity=(1e-4, 2e-3), interval=0.02)
     start = front(problem.grid.coordinates(torch.float64)).expand(2, -1, -1, -1, -1)
