@@ -315,6 +315,8 @@ def test_arguments_that_do_not_fit_are_refused():
     [
         ("u_t = u_xx + u - u**3", False),
         ("u_t = -u_xxxx + u_xx + sin(u)", False),
+        ("u_t = laplace(u) - laplace(laplace(u)) + u_y - u**3", False),
+        ("u_t = u_xx - u_y - u**3", True),  # along y nothing damps it
         ("u_t = u_xx + dx(u**2)", True),  # what folds over is carried on
         ("u_t = u_xx + u*u_xx", True),
         ("u_t = v; v_t = u_xx - u**3", True),  # nothing damps it

@@ -155,9 +155,14 @@ class ParsedEquation(Equation):
         self.dealias = not (self._diffuses() and self._plan.at_points)
 
     def _diffuses(self) -> bool:
-        """Whether every unknown has an even derivative of its own among the linear terms: well-posed, it damps short waves."""
-        damped = {c for c, j, _, _, o in self.linear_terms if c == j and o[-1] == 0 and sum(o) > 0 and sum(o) % 2 == 0}
-        return damped == set(range(len(self.rates)))
+        """Whether every unknown has an even derivative of its own along every axis, in a linear term: well-posed, it damps short waves."""
+        own = [(c, o) for c, j, _, _, o in self.linear_terms if c == j]
+        axes = range(self.num_dims)
+        return all(
+            any(c == i and o[a] == sum(o) and o[a] > 0 and o[a] % 2 == 0 for c, o in own)
+            for i in range(len(self.rates))
+            for a in axes
+        )
 
     # The equation in any calculus.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections import Counter
 
 import pytest
@@ -202,6 +204,22 @@ def test_it_goes_on_exactly_from_its_state(kind, after):
     again.load_state_dict(state)
     other.set_state(random)
     assert go(again, other, after, 60) == expected
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda buffer: pickle.loads(pickle.dumps(buffer))])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_is_a_buffer_of_its_own_that_goes_on_the_same(kind, copied, generator):
+    buffer = kind(8, threshold=2)
+    for i in range(6):
+        buffer.put(sample(i), generator)
+    again = copied(buffer)
+    for i in range(6, 9):
+        assert buffer.put(sample(i), generator) == (i < 8)
+    assert len(again) == 6
+    for i in range(10, 12):
+        again.put(sample(i), generator)
+    again.close()
+    assert sorted(n for _ in range(2) for n in numbers(again.get(4, generator))) == [0, 1, 2, 3, 4, 5, 10, 11]
 
 
 def test_the_generator_alone_decides():
