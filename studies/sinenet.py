@@ -13,7 +13,7 @@ TABLE = {
     "parameters": "parameters",
     "seconds_a_step": "seconds a training step",
 }
-BUDGET = {"steps": 1000, "minutes": 3.0, "runs": 16, "tests": 256}
+BUDGET = {"steps": 400, "minutes": 3.0, "runs": 16, "tests": 256}
 QUICK = {"steps": 6, "minutes": 0.08, "runs": 2, "tests": 16}
 
 study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE)

@@ -7,10 +7,11 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from slipstream.errors import InputError, ShapeError
 from slipstream.operators.layers.convolutions import CONVOLUTIONS
-from slipstream.operators.layers.pointwise import Pointwise
+from slipstream.operators.layers.pointwise import Pointwise, pointwise
 
 
 def split(x: Float[Tensor, "batch channel *space"], patch: int) -> Float[Tensor, "patches channel point"]:
@@ -35,22 +36,19 @@ def join(
     return x
 
 
-def attend(
-    queries: Float[Tensor, "... query width"],
-    keys: Float[Tensor, "... key width"],
-    values: Float[Tensor, "... key width"],
-) -> Float[Tensor, "... query width"]:
-    """Attention without the usual scale: ``softmax(Q K^T) V``.
-
-    Written out: its matrices are tiny, and the fused kernels have neither second derivatives nor forward ones.
-    """
-    return (queries @ keys.mT).softmax(-1) @ values
+def waves(t: Float[Tensor, "..."], frequencies: Float[Tensor, "frequency"]) -> Float[Tensor, "function ..."]:
+    """The cosines of all frequencies, then the sines of all but the first, which is zero."""
+    angle = frequencies.reshape(-1, *(1,) * t.ndim) * t
+    return torch.cat([angle.cos(), angle[1:].sin()])
 
 
 class TrigonometricMap(nn.Module):
     r"""The same learnt function of one variable for every token, another for every channel: ``t + f_c(t)``.
 
-    .. math:: f_c(t) = \sum_{k=0}^{K-1} a_{ck} \cos(\pi k t / K) + \sum_{k=1}^{K-1} b_{ck} \sin(\pi k t / K)
+    .. math:: f_c(t) = \sum_{k=0}^{K-1} a_{ck} \cos(\omega k t) + \sum_{k=1}^{K-1} b_{ck} \sin(\omega k t), \qquad \omega = \pi / K
+
+    Of the 2 K - 1 functions only about :math:`4 \sqrt K` are formed. With k = i J + j, the theorems of addition split every one
+    into products of a function of i and a function of j, and the sum becomes a bilinear form in the two families.
 
     Parameters
     ----------
@@ -63,13 +61,28 @@ class TrigonometricMap(nn.Module):
         self.channels, self.basis = channels, basis
         self.coefficients = nn.Parameter(torch.rand(channels, 2 * basis - 1) / channels)
 
+    def _frequencies(self, t: Tensor) -> Float[Tensor, "basis"]:
+        return torch.arange(self.basis, dtype=t.dtype, device=t.device) * (math.pi / self.basis)
+
     def functions(self, t: Float[Tensor, "..."]) -> Float[Tensor, "... function"]:
-        """The K cosines and K - 1 sines; the sine of frequency 0 would be nothing."""
-        angle = t[..., None] * (torch.arange(self.basis, dtype=t.dtype, device=t.device) * (math.pi / self.basis))
-        return torch.cat([angle.cos(), angle[..., 1:].sin()], -1)
+        """The K cosines and K - 1 sines whose weighted sum f is."""
+        return waves(t, self._frequencies(t)).movedim(0, -1)
+
+    def _form(self, fine: int) -> Float[Tensor, "channels coarse_function fine_function"]:
+        """The coefficients as those of products: cos(iJ) cos(j), cos(iJ) sin(j), then sin(iJ) cos(j), sin(iJ) sin(j)."""
+        missing = -self.basis % fine
+        a, b = self.coefficients.split([self.basis, self.basis - 1], 1)
+        a, b = (F.pad(x, (self.basis - x.shape[1], missing)).unflatten(1, (-1, fine)) for x in (a, b))
+        cosines, sines = torch.cat([a, b[..., 1:]], 2), torch.cat([b, -a[..., 1:]], 2)
+        return torch.cat([cosines, sines[:, 1:]], 1)
 
     def forward(self, t: Float[Tensor, "batch channels token"]) -> Float[Tensor, "batch channels token"]:
-        return t + torch.einsum("bctk,ck->bct", self.functions(t), self.coefficients)
+        fine = math.ceil(math.sqrt(self.basis))
+        x, k = t.movedim(1, 0).flatten(1), self._frequencies(t)
+        # A matrix for every channel, as long as there are tokens: one batched product, no sum over functions of its own.
+        forms = self._form(fine) @ waves(x, k[:fine]).movedim(0, 1)
+        f = (waves(x, k[::fine]).movedim(0, 1) * forms).sum(1)
+        return t + f.unflatten(1, (t.shape[0], -1)).movedim(0, 1)
 
 
 class NeuralSpectralBlock(nn.Module):
@@ -114,11 +127,26 @@ class NeuralSpectralBlock(nn.Module):
             )
         self.channels, self.num_dims, self.heads, self.patch = channels, num_dims, heads, patch
         self.tokens = nn.Parameter(torch.rand(heads, tokens, channels // heads) / channels)
-        self.key, self.value, self.query = (Pointwise(channels, channels) for _ in range(3))
+        # Without a bias: it would raise all scores of a token alike, which softmax does not see.
+        self.key = Pointwise(channels, channels, bias=False)
+        self.value, self.query = Pointwise(channels, channels), Pointwise(channels, channels)
         self.transition = TrigonometricMap(channels, basis) if transition else None
 
-    def _heads(self, x: Float[Tensor, "patches channels point"]) -> Float[Tensor, "patches head point share"]:
-        return x.unflatten(1, (self.heads, -1)).mT
+    def _gathered(self, x: Float[Tensor, "batch channels *space"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every patch and head: scores of the points (token, point), their values and queries (share, point).
+
+        Tokens are the same in every patch, so a score is linear in the field: tokens and keys make one matrix, applied with the
+        others in one product.
+        """
+        asked = (self.tokens @ self.key.weight.unflatten(0, (self.heads, -1))).flatten(0, 1)
+        assert self.value.bias is not None
+        assert self.query.bias is not None
+        weight = torch.cat([asked, self.value.weight, self.query.weight])
+        bias = torch.cat([asked.new_zeros(len(asked), 1), self.value.bias, self.query.bias])
+        every = split(pointwise(x, weight, bias), self.patch)
+        sizes = [len(asked), self.channels, self.channels]
+        scores, values, queries = (part.unflatten(1, (self.heads, -1)) for part in every.split(sizes, 1))
+        return scores, values, queries
 
     def forward(self, x: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
         """The same field, changed.
@@ -132,9 +160,11 @@ class NeuralSpectralBlock(nn.Module):
             raise ShapeError(
                 f"Patches of {self.patch} points an axis do not fill a grid of {space} points; expected multiples of {self.patch}."
             )
-        points = split(x, self.patch)
-        latent = self.tokens + attend(self.tokens, self._heads(self.key(points)), self._heads(self.value(points)))
+        scores, values, queries = self._gathered(x)
+        # Attention written out, without the usual scale: its matrices are tiny, and the fused kernels have neither second derivatives
+        # nor forward ones. Channels come first, as in fields.
+        latent = self.tokens.mT + values @ scores.softmax(-1).mT
         if self.transition is not None:
-            latent = self._heads(self.transition(latent.mT.flatten(1, 2)))
-        answer = attend(self._heads(self.query(points)), latent, latent)
-        return x + join(answer.mT.flatten(1, 2), self.patch, space)
+            latent = self.transition(latent.flatten(1, 2)).unflatten(1, (self.heads, -1))
+        answer = latent @ (latent.mT @ queries).softmax(-2)
+        return x + join(answer.flatten(1, 2), self.patch, space)

@@ -10,6 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def pointwise(
+    x: Float[Tensor, "batch in_channels *space"],
+    weight: Float[Tensor, "out_channels in_channels"],
+    bias: Float[Tensor, "out_channels 1"] | None = None,
+) -> Float[Tensor, "batch out_channels *space"]:
+    """The same linear map of the channels at every point; one matrix product."""
+    flat, weight = x.flatten(2), weight.expand(x.shape[0], -1, -1)
+    y = torch.bmm(weight, flat) if bias is None else torch.baddbmm(bias, weight, flat)
+    return y.unflatten(2, x.shape[2:])
+
+
 class Pointwise(nn.Module):
     """A linear map of the channels at every point, for any number of space axes; one matrix product.
 
@@ -27,10 +38,7 @@ class Pointwise(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels, 1).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: Float[Tensor, "batch in_channels *space"]) -> Float[Tensor, "batch out_channels *space"]:
-        flat = x.flatten(2)
-        weight = self.weight.expand(x.shape[0], -1, -1)
-        y = torch.bmm(weight, flat) if self.bias is None else torch.baddbmm(self.bias, weight, flat)
-        return y.unflatten(2, x.shape[2:])
+        return pointwise(x, self.weight, self.bias)
 
 
 class ChannelMLP(nn.Module):
