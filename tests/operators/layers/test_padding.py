@@ -59,11 +59,22 @@ def test_without_gradients_it_may_be_mapped_and_differentiated_forwards(kind):
 
 
 @BOTH_WAYS
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_layout_in_memory_is_kept(layout, gradients):
+@pytest.mark.parametrize(
+    ("space", "layout"),
+    [
+        ((5, 6), torch.contiguous_format),
+        ((5, 6), torch.channels_last),
+        ((5, 4, 3), torch.contiguous_format),
+        ((5, 4, 3), torch.channels_last_3d),
+    ],
+)
+@pytest.mark.parametrize("kind", THEIRS)
+def test_the_layout_in_memory_is_kept(kind, space, layout, gradients):
+    x, pad = torch.randn(2, 3, *space), Pad(kind, len(space))
     with torch.set_grad_enabled(gradients):
-        y = Pad("periodic", 2)(torch.randn(2, 3, 5, 6).to(memory_format=layout), 1)
+        y = pad(x.to(memory_format=layout), 2)
     assert y.is_contiguous(memory_format=layout)
+    assert torch.equal(y, pad(x, 2))
 
 
 @BOTH_WAYS

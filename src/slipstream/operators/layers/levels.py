@@ -67,7 +67,9 @@ class Transfer(nn.Module):
         )
         # Reaches of a fine point: coarse ones at most 1 away along a halved axis (two of them), or itself and its neighbours.
         width = tuple(4 if f == 2 else 3 for f in stride)
-        self.prolong = transposed(out_channels, out_channels, width, stride=stride, bias=False)  # type: ignore[arg-type]
+        # What the points bring that were added around the coarse grid, or what reaches over a wall, is not worked out.
+        beyond = tuple(2 - f if kind == "zero" else f + 1 for kind, f in zip(pad.padding, stride, strict=True))
+        self.prolong = transposed(out_channels, out_channels, width, stride=stride, padding=beyond, bias=False)  # type: ignore[arg-type]
 
     def coarsened(self, space: Sequence[int]) -> tuple[int, ...]:
         """Points of the coarser grid."""
@@ -104,7 +106,6 @@ class Transfer(nn.Module):
     ) -> Float[Tensor, "batch out_channels *space"]:
         """The field on the finer grid of `space` points."""
         u = self.prolong(self.pad.around(u, 1))
-        for axis, (n, kind, factor) in enumerate(zip(space, self.pad.padding, self.factors, strict=True)):
-            start = 2 - factor if kind == "zero" else factor + 1  # of what was widened, or not, by one coarse point
-            u = u.narrow(axis + 2, start, n)
+        for axis, n in enumerate(space):
+            u = u.narrow(axis + 2, 0, n)
         return u

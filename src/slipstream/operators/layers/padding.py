@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from slipstream.errors import InputError, ShapeError
 
@@ -54,13 +55,11 @@ class Pad(nn.Module):
         widths = (width,) * self.num_dims if isinstance(width, int) else tuple(width)
         for n, kind, w in zip(x.shape[2:], self.padding, widths, strict=True):
             _check(x, n, kind, w)
-        if not any(widths):
-            return x
-        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            return _filled(x, self.padding, widths)
-        for axis, (kind, w) in enumerate(zip(self.padding, widths, strict=True)):
-            if w:
-                x = _pad(x, axis + 2, w, kind)
+        for kind in dict.fromkeys(self.padding):
+            own = [w if k == kind else 0 for k, w in zip(self.padding, widths, strict=True)]
+            if not any(own):
+                continue
+            x = _ring(x, own) if kind == "periodic" else F.pad(x, _ends(own), "constant" if kind == "zero" else kind)
         return x
 
     def zeros(self, width: int) -> tuple[int, ...]:
@@ -81,43 +80,28 @@ def _check(x: Tensor, n: int, kind: Padding, width: int) -> None:
         )
 
 
-def _filled(x: Tensor, kinds: Sequence[Padding], widths: Sequence[int]) -> Tensor:
-    """Widened along all axes in one copy. For gradients `_pad` is the faster."""
-    space = tuple(x.shape[2:])
-    more = [n + 2 * w for n, w in zip(space, widths, strict=True)]
-    last = x.shape[1] > 1 and x.stride(1) == 1  # channels are kept where they lie in memory
-    wide = x.new_empty(len(x), *more, x.shape[1]).movedim(-1, 1) if last else x.new_empty(*x.shape[:2], *more)
-    inner = wide
-    for dim, (n, w) in enumerate(zip(space, widths, strict=True), start=2):
-        inner = inner.narrow(dim, w, n)
-    inner.copy_(x)
-    for dim, (n, w, kind) in enumerate(zip(space, widths, kinds, strict=True), start=2):
-        if not w:
-            continue
-        # What lies in the corners is not right before the last axis was filled.
-        left, right = wide.narrow(dim, 0, w), wide.narrow(dim, n + w, w)
-        if kind == "zero":
-            left.zero_()
-            right.zero_()
-        elif kind == "periodic":
-            left.copy_(wide.narrow(dim, n, w))
-            right.copy_(wide.narrow(dim, w, w))
-        else:
-            left.copy_(wide.narrow(dim, w + 1, w).flip(dim))
-            right.copy_(wide.narrow(dim, n - 1, w).flip(dim))
-    return wide
+def _ends(widths: Sequence[int]) -> list[int]:
+    """As torch wants them: the last axis first, both ends of each."""
+    return [w for width in reversed(widths) for w in (width, width)]
 
 
-def _pad(x: Tensor, dim: int, width: int, kind: Padding) -> Tensor:
-    """Widened along one axis."""
+def _ring(x: Tensor, widths: Sequence[int]) -> Tensor:
+    """Continued periodically; channels are kept where they lie in memory."""
+    last = x.shape[1] > 1 and x.stride(1) == 1
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or (last and len(widths) == 3):
+        # Torch goes back through its padding slice by slice, each filled up with zeros.
+        for axis, w in enumerate(widths):
+            x = _joined(x, axis + 2, w) if w else x
+        return x
+    if last:
+        return F.pad(x.movedim(1, -1)[:, None], [0, 0, *_ends(widths)], "circular")[:, 0].movedim(-1, 1)
+    return F.pad(x, _ends(widths), "circular")
+
+
+def _joined(x: Tensor, dim: int, width: int) -> Tensor:
+    """Continued along one axis. In parts, whose gradients are put side by side: those of pieces that overlap would be added up."""
     n = x.shape[dim]
-    if kind == "zero":
-        edge = x.new_zeros(1).expand(*x.shape[:dim], width, *x.shape[dim + 1 :])
-        return torch.cat([edge, x, edge], dim)
-    if kind == "reflect":
-        return torch.cat([x.narrow(dim, 1, width).flip(dim), x, x.narrow(dim, n - 1 - width, width).flip(dim)], dim)
-    if n < 2 * width:
+    if n <= 2 * width:
         return torch.cat([x.narrow(dim, n - width, width), x, x.narrow(dim, 0, width)], dim)
-    # In parts, whose gradients are put side by side: those of pieces that overlap would be filled up with zeros and added.
     left, middle, right = x.split([width, n - 2 * width, width], dim)
     return torch.cat([right, left, middle, right, left], dim)
