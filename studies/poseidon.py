@@ -29,12 +29,13 @@ TABLE = {
 }
 BUDGET = {"pretraining": 2400, "steps": 600, "known": 96, "tests": 8}
 QUICK = {"pretraining": 6, "steps": 4, "known": 2, "tests": 1}
+LONG = {"pretraining": 12000, "known": 256}
 RUNS = (4, 16, 64)
 LEADS, POINTS, BATCH = 8, 32, 8
 RATES = (5e-4, 2e-3)
 """Body; edges and normalisations."""
 
-study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE)
+study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE, long=LONG)
 
 
 def nano():
