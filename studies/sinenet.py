@@ -15,8 +15,9 @@ TABLE = {
 }
 BUDGET = {"steps": 400, "minutes": 3.0, "runs": 16, "tests": 256}
 QUICK = {"steps": 6, "minutes": 0.08, "runs": 2, "tests": 16}
+LONG = {"steps": 1000}
 
-study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE)
+study = Study(QUESTION, seeds=(0, 1, 2), budget=BUDGET, quick=QUICK, table=TABLE, long=LONG)
 
 PARAMETERS = 400_000
 NEAR, FAR = 1.0, 12.0
