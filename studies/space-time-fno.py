@@ -31,16 +31,16 @@ INTERVAL = 0.1
 
 
 def networks():
-    """Of about as many parameters, all on frames in channels."""
+    """Of about as many parameters, all on frames in channels. Those in space and time have all modes: what they add has no others."""
     from slipstream.operators import FNO, Folded, SpaceTimeFNO
 
     frames = {"in_channels": PAST, "out_channels": FUTURE}
-    stretch = partial(SpaceTimeFNO, n_modes=(12, 12, 5), hidden_channels=12, n_layers=3)
+    stretch = partial(SpaceTimeFNO, n_modes=(POINTS, POINTS, 8), hidden_channels=8, n_layers=3)
     folded = {"history": PAST, "horizon": FUTURE, **frames}
     return {
         "space and time": partial(Folded, stretch, **folded),
         "no zeros": partial(Folded, partial(stretch, zero_padding=False), **folded),
-        "space": partial(FNO, n_modes=(12, 12), hidden_channels=24, n_layers=4, **frames),
+        "space": partial(FNO, n_modes=(16, 16), hidden_channels=44, n_layers=4, **frames),
     }
 
 

@@ -113,6 +113,15 @@ def test_without_its_last_layer_it_is_persistence():
     assert not model(x, steps=3).any()
 
 
+def test_what_is_added_has_no_waves_beyond_the_modes():
+    model, x = make(), frames(4, points=16)
+    added = torch.fft.fft2(model(x) - x[..., -1:], dim=(2, 3)).abs()
+    beyond = torch.fft.fftfreq(16).abs() * 16 > 3
+    assert added[:, :, beyond].max() < 1e-10
+    assert added[:, :, :, beyond].max() < 1e-10
+    assert added[:, :, 1:3, 1:3].min() > 1e-4
+
+
 def test_the_last_layer_is_affine_in_its_parameters():
     """What makes the residual of a linear equation, and one Newton step of any, a convex problem."""
     model, x = make(), frames(4)

@@ -67,7 +67,8 @@ class SpaceTimeFNO(Operator):
     Output frames k = 1 ... n lie at k / (n + 1) of the horizon that the network was trained for: asked for 2 n + 1 frames it gives the
     same ones and one between each two. In space, filters act on functions: finer grids give the same answer, as with `FNO`.
 
-    Good values: a quarter to a half of the points in space; few modes in time (``n_modes`` of 8 to 12); 10 to 20 hidden channels.
+    Since the last layer is a filter alone, what is added to the latest frame has no waves beyond `n_modes`: they have to cover all that
+    moves. Good values: as many modes in space as the field has, up to all points; few in time (8 to 12); 8 to 20 hidden channels.
 
     Parameters
     ----------

@@ -111,11 +111,8 @@ def test_patches_do_not_see_each_other(dims):
 def test_the_cost_is_linear_in_the_number_of_points():
     block = NeuralSpectralBlock(8, 2, patch=4, heads=2)
     counts = []
-    for points in (
-        16,
-        32,
-        64,
-    ):  # that which does not depend on them, the tokens times the keys, falls out of the differences
+    # What does not depend on the points, the tokens times the keys, falls out of the differences.
+    for points in (16, 32, 64):
         with FlopCounterMode(display=False) as counter:
             block(torch.randn(1, 8, points, points))
         counts.append(counter.get_total_flops())
